@@ -1,0 +1,60 @@
+"""partnerml scores partners and routes leads.
+
+The public names are loaded on first use, so that ``import partnerml`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from partnerml import tasks
+    from partnerml.dataset import Dataset
+    from partnerml.ecosystem import Ecosystem
+    from partnerml.models import Model, load_model
+    from partnerml.scoring import Scores, score
+    from partnerml.tasks import Task, build_dataset
+    from partnerml.training import train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Dataset": "partnerml.dataset",
+    "Ecosystem": "partnerml.ecosystem",
+    "Model": "partnerml.models",
+    "Scores": "partnerml.scoring",
+    "Task": "partnerml.tasks",
+    "build_dataset": "partnerml.tasks",
+    "load_model": "partnerml.models",
+    "score": "partnerml.scoring",
+    "tasks": "",
+    "train": "partnerml.training",
+}
+
+__all__ = [
+    "Dataset",
+    "Ecosystem",
+    "Model",
+    "Scores",
+    "Task",
+    "__version__",
+    "build_dataset",
+    "load_model",
+    "score",
+    "tasks",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'partnerml' has no attribute {name!r}; the public names are {', '.join(__all__)}")
+    if not home:
+        return importlib.import_module(f"partnerml.{name}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
