@@ -1,0 +1,321 @@
+"""The model as a value, and as a folder of text.
+
+A saved model holds JSON and LightGBM's own text format, nothing that is run when it is loaded::
+
+    manifest.json     format, version, and the SHA-256 of every other file
+    model.json        task, columns and their vocabulary, what it was trained on
+    catalogue.json    how its features are built
+    dictionary.json   what each feature means
+    blend.json        components, weights, calibration
+    hazard.json       the curve of risk over time
+    evaluation.json   how good it was, out of time, beside its baselines
+    blend.….txt       a long text of the state, such as a booster
+
+The version of a model is a hash over these files: the same model has the same version and the same bytes wherever it
+is saved. `partnerml.models._storage` writes and checks them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from partnerml.dataset import FeatureInfo
+from partnerml.errors import InternalError, ModelError
+from partnerml.models._binary import Columns
+from partnerml.models._blend import Blend
+from partnerml.models._storage import decode, encode, first_of, plain, read, version_of, write
+
+if TYPE_CHECKING:
+    from partnerml.models._hazard import DiscreteTimeHazard
+
+BASE = "base"
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model: how its features are built, what it predicts, why, and how good it was.
+
+    Attributes
+    ----------
+    task : mapping
+        The task as JSON values.
+    catalogue : mapping
+        The features as JSON values, to be built again at any moment.
+    dictionary : tuple of FeatureInfo
+        What each feature means.
+    columns : tuple of str
+        The features that the model reads; found by name, so their order in a frame does not matter.
+    vocabulary : mapping of str to tuple of str
+        The values of each text column in training; any other value counts as missing.
+    blend : Blend
+        The scorer with its calibration.
+    hazard : DiscreteTimeHazard or None
+        P(T <= d) over days; None for a task without a curve.
+    evaluation : mapping
+        Metrics out of time, beside the baselines, as JSON values.
+    training : mapping
+        Until when, on which rows, with which seed, as JSON values.
+    """
+
+    task: Mapping[str, Any]
+    catalogue: Mapping[str, Any]
+    dictionary: tuple[FeatureInfo, ...]
+    columns: tuple[str, ...]
+    vocabulary: Mapping[str, tuple[str, ...]]
+    blend: Blend
+    hazard: DiscreteTimeHazard | None
+    evaluation: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        # plain values now, so that a model is the same before it was saved and after it was loaded
+        for name in ("task", "catalogue", "evaluation", "training"):
+            object.__setattr__(self, name, plain(getattr(self, name), name))
+        names = sorted(self.blend.components)
+        parts = {name: self.blend.components[name] for name in names}
+        # sums of floats depend on their order: that of the files, then, before and after
+        ordered = Blend(parts, {name: self.blend.weights[name] for name in names}, self.blend.calibrator)
+        object.__setattr__(self, "blend", ordered)
+        unknown = sorted(set(self._read()) - set(self.columns))
+        if unknown:
+            raise InternalError(f"the components read columns that the model does not list: {first_of(unknown)}")
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        task: Mapping[str, Any],
+        catalogue: Any,
+        dictionary: Sequence[FeatureInfo],
+        blend: Blend,
+        hazard: DiscreteTimeHazard | None = None,
+        evaluation: Mapping[str, Any],
+        training: Mapping[str, Any],
+    ) -> Self:
+        """Put a model together; columns and vocabulary are those that its components were fitted on.
+
+        Parameters
+        ----------
+        task, evaluation, training : mapping
+            JSON values; numbers of numpy and moments are taken too, and what is not finite becomes null.
+        catalogue : mapping or object with ``to_dict``
+            How the features are built.
+        dictionary : sequence of FeatureInfo
+            What the features mean.
+        blend : Blend
+            The scorer.
+        hazard : DiscreteTimeHazard, optional
+            The curve of risk.
+        """
+        described = catalogue.to_dict() if hasattr(catalogue, "to_dict") else catalogue
+        vocabulary: dict[str, tuple[str, ...]] = {}
+        parts = [*blend.components.values(), *([] if hazard is None else [hazard.base_])]
+        read = list(blend.feature_names_in_) + ([] if hazard is None else list(hazard.feature_names_in_))
+        for part in parts:
+            learnt = getattr(part, "columns_", None)
+            if learnt is not None:
+                vocabulary |= {name: values for name, values in learnt.vocabulary.items() if name in read}
+        columns = tuple(str(name) for name in dict.fromkeys(read))
+        return cls(task, described, tuple(dictionary), columns, vocabulary, blend, hazard, evaluation, training)
+
+    def _read(self) -> list[str]:
+        beyond = [] if self.hazard is None else list(self.hazard.feature_names_in_)
+        return [*self.blend.feature_names_in_, *beyond]
+
+    @functools.cached_property
+    def _files(self) -> dict[str, bytes]:
+        facts = {
+            "task": self.task,
+            "columns": list(self.columns),
+            "vocabulary": {name: list(values) for name, values in self.vocabulary.items()},
+            "training": self.training,
+        }
+        documents = {
+            "model": facts,
+            "catalogue": self.catalogue,
+            "dictionary": [info.to_dict() for info in self.dictionary],
+            "blend": self.blend.to_state(),
+            "hazard": None if self.hazard is None else self.hazard.to_state(),
+            "evaluation": self.evaluation,
+        }
+        return encode(documents)
+
+    @functools.cached_property
+    def version(self) -> str:
+        """First 12 hex digits of the SHA-256 over the names and bytes of all files."""
+        return version_of(self._files)
+
+    @property
+    def horizon_days(self) -> float:
+        """The days that the score looks ahead."""
+        for block in (self.task, *(part for part in self.task.values() if isinstance(part, Mapping))):
+            if "horizon_days" in block:
+                return float(block["horizon_days"])
+        raise InternalError("the task of the model says no horizon_days")
+
+    def aligned(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Return the model's columns in its order: numbers as float64, texts as categories of its vocabulary.
+
+        Raises
+        ------
+        ModelError
+            If a column is missing, or holds text where training had numbers or the other way round.
+        """
+        encoded = Columns(self.columns, self.vocabulary).encode(X)
+        data = {name: encoded[:, j] for j, name in enumerate(self.columns)}
+        texts = {name: _categories(data[name], values) for name, values in self.vocabulary.items()}
+        return pd.DataFrame(data | texts, index=X.index, columns=list(self.columns))
+
+    def log_odds(self, X: pd.DataFrame) -> FloatArray:
+        """Return the calibrated log-odds, shape (n,)."""
+        return self.blend.decision_function(self.aligned(X))
+
+    def predict_proba(self, X: pd.DataFrame) -> FloatArray:
+        """Return the score of each row, the calibrated probability of label 1, shape (n,).
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, at least len(columns))
+            Features in any order; more of them are ignored.
+
+        Raises
+        ------
+        ModelError
+            If the columns are not those of the model; names them.
+        """
+        return np.asarray(expit(self.log_odds(X)))
+
+    def contributions(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Return what each feature adds to the log-odds of the score.
+
+        Returns
+        -------
+        DataFrame of shape (n, n_features + 1)
+            One column a feature that the score reads, and ``base``; a row sums to ``logit(score)``.
+        """
+        effects = self.blend.contributions(self.aligned(X))
+        return pd.DataFrame(effects, index=X.index, columns=[*self.blend.feature_names_in_, BASE])
+
+    def spread(self, X: pd.DataFrame) -> FloatArray:
+        """Return how far the components disagree about each row, shape (n,).
+
+        The weighted standard deviation of the probabilities that each component alone would give with the blend's
+        calibration; 0 where the blend has one component. It is no standard error of the score.
+        """
+        aligned = self.aligned(X)
+        weights = np.array(list(self.blend.weights.values()))
+        raw = np.stack([part.decision_function(aligned) for part in self.blend.components.values()])
+        alone = expit(self.blend.calibrator.apply(raw * weights.sum()))
+        share = (weights / weights.sum())[:, None]
+        centre = (share * alone).sum(axis=0)
+        return np.asarray(np.sqrt((share * (alone - centre) ** 2).sum(axis=0)))
+
+    def risk_curve(self, X: pd.DataFrame, days: Sequence[float], scores: ArrayLike | None = None) -> FloatArray:
+        """Return P(T <= as_of + d) for each d in days, shape (n, len(days)).
+
+        The curve of the hazard, shifted in log-odds so that it equals the score at the horizon: one risk, never two.
+
+        Parameters
+        ----------
+        X : DataFrame
+            Features.
+        days : sequence of float
+            Days ahead, within the grid of the hazard. A row never decreases over ascending days.
+        scores : array-like of shape (n,), optional
+            The scores of these rows, where they are at hand.
+
+        Raises
+        ------
+        ModelError
+            If the model has no hazard, or a day lies beyond its grid.
+        """
+        if self.hazard is None:
+            raise ModelError(f"the model of {self.task.get('name', 'this task')} has no curve over time, only a score")
+        from partnerml.models._hazard import shifted
+
+        aligned = self.aligned(X)
+        at = self.predict_proba(X) if scores is None else np.asarray(scores, dtype=np.float64)
+        curve = self.hazard.cumulative(aligned, [*days, self.horizon_days])
+        return shifted(curve[:, :-1], curve[:, -1], at)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model, whole or not at all, and return the folder.
+
+        Raises
+        ------
+        ModelError
+            If the folder holds anything but a saved model; nothing in it is touched.
+        """
+        target = Path(folder)
+        write(target, self._files)
+        return target
+
+
+def load_model(source: str | Path, *, store: str | Path | None = None) -> Model:
+    """Load a saved model, or one of the registry.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder that `Model.save` wrote, or ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+    store : str or Path, optional
+        For the registry: the path of ``mlflow.db``, or a tracking URI.
+
+    Raises
+    ------
+    ModelError
+        If it is not a saved model, is damaged, or was written by a newer version; names the file.
+    NoChampionError
+        If the registry has no such model.
+    """
+    if str(source).startswith("models:"):
+        if store is None:
+            raise ModelError(f'{source} is a model of the registry; say which with store="out/mlflow.db"')
+        from partnerml.models._registry import Registry
+
+        return Registry(store).load(str(source))
+    folder = Path(source)
+    files = read(folder)
+    try:
+        model = _rebuilt(files)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ModelError(f"{folder} cannot be read by this version of partnerml ({error!r}); train it again") from error
+    # what was read is what would be written: its version needs no second encoding
+    model.__dict__["version"] = version_of(files)
+    return model
+
+
+def _categories(codes: FloatArray, values: Sequence[str]) -> Any:
+    places = np.nan_to_num(codes, nan=-1.0).astype(np.intp)
+    return pd.Categorical.from_codes(places, dtype=pd.CategoricalDtype(pd.Index(values, dtype=str)))
+
+
+def _rebuilt(files: Mapping[str, bytes]) -> Model:
+    document = functools.partial(decode, files)
+    facts, hazard = document("model"), document("hazard")
+    if hazard is not None:
+        from partnerml.models._hazard import DiscreteTimeHazard
+
+        hazard = DiscreteTimeHazard.from_state(hazard)
+    return Model(
+        task=facts["task"],
+        catalogue=document("catalogue"),
+        dictionary=tuple(FeatureInfo.from_dict(info) for info in document("dictionary")),
+        columns=tuple(facts["columns"]),
+        vocabulary={name: tuple(values) for name, values in facts["vocabulary"].items()},
+        blend=Blend.from_state(document("blend")),
+        hazard=hazard,
+        evaluation=document("evaluation"),
+        training=facts["training"],
+    )

@@ -1,0 +1,238 @@
+"""Reasons: what moved a score, in log-odds and in the partner's own figures.
+
+The effects of a row are additive: over all features they sum to ``logit(score) - base``. Windows of one thing
+are near-identical columns that share their effect at random, so they are told as one reason: effects are summed
+over the features of an *aspect* of a group (how much, how often, how long ago), and the three largest sums are
+shown. What a reason says is computed from the row's own figures; what it compares with is the median of the
+training rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from partnerml.dataset import FeatureInfo
+
+BASE = "base"
+
+# The part of a group that a measure speaks of: measures of one part are told as one reason.
+_ASPECTS = {
+    "count": "volume",
+    "active_days": "volume",
+    "count_ratio": "volume",
+    "prior_ratio": "volume",
+    "count_trend": "volume",
+    "value": "value",
+    "amount": "value",
+    "recency_days": "recency",
+    "recency_over_gap": "recency",
+    "gap_mean": "rhythm",
+    "gap_max": "rhythm",
+    "gap_sd": "rhythm",
+    "age_days": "age",
+    "tenure_days": "age",
+}
+
+# The spans in which change is told, shortest first: each needs a window twice as long beside it.
+_SPANS = (30, 90)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """One reason for a score.
+
+    Attributes
+    ----------
+    feature : str
+        The feature that carries most of the effect.
+    value : float or str or None
+        Its value for this row.
+    effect : float
+        The summed effect of the aspect, in log-odds.
+    text : str
+        The reason in words.
+    """
+
+    feature: str
+    value: float | str | None
+    effect: float
+    text: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the reason as the struct that scores hold; a text value is part of the words only."""
+        value = None if self.value is None or isinstance(self.value, str) else float(self.value)
+        return {"feature": self.feature, "value": value, "effect": self.effect, "text": self.text}
+
+
+def aspect(info: FeatureInfo) -> tuple[str, str]:
+    """Return the (group, aspect) under which a feature is told."""
+    return info.group, _ASPECTS.get(info.measure, info.measure)
+
+
+def explain(
+    contributions: pd.DataFrame,
+    X: pd.DataFrame,
+    *,
+    dictionary: Sequence[FeatureInfo],
+    typical: Mapping[str, float],
+    top: int = 3,
+) -> list[list[Reason]]:
+    """Tell the largest effects of every row in words.
+
+    Parameters
+    ----------
+    contributions : DataFrame of shape (n_rows, n_features + 1)
+        Effects in log-odds of the calibrated score, one column a feature, and ``base``.
+    X : DataFrame of shape (n_rows, n_columns)
+        The rows' figures. It may hold more columns than the model uses: words draw on all of them.
+    dictionary : sequence of FeatureInfo
+        What each column means.
+    typical : mapping of str to float
+        Medians of the training rows.
+    top : int
+        How many reasons to tell.
+
+    Returns
+    -------
+    list of list of Reason
+        For each row its reasons, largest absolute effect first.
+    """
+    infos = {info.name: info for info in dictionary}
+    features = [name for name in contributions.columns if name != BASE]
+    keys = sorted({aspect(infos[name]) for name in features})
+    members = {key: [name for name in features if aspect(infos[name]) == key] for key in keys}
+    totals = np.column_stack([contributions[members[key]].to_numpy().sum(axis=1) for key in keys])
+    largest = _largest(totals, top)
+    rows = X.to_dict("records")
+    effects = contributions[features].to_dict("records")
+    reasons = []
+    for position, row in enumerate(rows):
+        told = []
+        for column in largest[position]:
+            names = members[keys[column]]
+            lead = max(names, key=lambda name: (abs(effects[position][name]), name))
+            effect = float(totals[position, column])
+            text = _Words(row, infos, typical).tell(infos[lead], effect)
+            told.append(Reason(lead, _plain(row.get(lead)), effect, text))
+        reasons.append(told)
+    return reasons
+
+
+def _largest(totals: npt.NDArray[np.float64], top: int) -> npt.NDArray[np.intp]:
+    # stable: equal effects keep the order of the names
+    return np.argsort(-np.abs(totals), axis=1, kind="stable")[:, :top]
+
+
+def _plain(value: object) -> float | str | None:
+    if value is None or value is pd.NA:
+        return None
+    if isinstance(value, str):
+        return value
+    number = float(value)  # type: ignore[arg-type]
+    return None if math.isnan(number) else number
+
+
+@dataclasses.dataclass(frozen=True)
+class _Words:
+    """The words for one row's reasons."""
+
+    row: Mapping[str, object]
+    infos: Mapping[str, FeatureInfo]
+    typical: Mapping[str, float]
+
+    def tell(self, info: FeatureInfo, effect: float) -> str:
+        kind = aspect(info)[1]
+        teller = {
+            "volume": self._change,
+            "value": self._change,
+            "recency": self._recency,
+            "rhythm": self._rhythm,
+            "age": self._age,
+        }.get(kind, self._level)
+        return teller(info, effect)
+
+    def _number(self, name: str) -> float | None:
+        value = _plain(self.row.get(name))
+        return value if isinstance(value, float) else None
+
+    def _change(self, info: FeatureInfo, effect: float) -> str:
+        """Say how a count or a sum changed between the last span and the one before it."""
+        source, kind, *_ = info.name.split("__")
+        measure = "count" if aspect(info)[1] == "volume" else info.measure
+        told = [self._span(f"{source}__{kind}__{measure}", days) for days in _SPANS]
+        spans = [span for span in told if span is not None and max(span[1:]) > 0]
+        if not spans:
+            return self._level(info, effect)
+        # the span whose change goes the way of the effect; the shortest of them
+        fitting = [span for span in spans if (span[1] < span[2]) == (effect > 0) and span[1] != span[2]]
+        days, now, before = (fitting or spans)[0]
+        return _change_text(info, days, now, before, self._usual(info, f"{source}__{kind}__{measure}__{days}d"))
+
+    def _span(self, stem: str, days: int) -> tuple[int, float, float] | None:
+        now, both = self._number(f"{stem}__{days}d"), self._number(f"{stem}__{2 * days}d")
+        return None if now is None or both is None else (days, now, both - now)
+
+    def _usual(self, info: FeatureInfo, name: str) -> str:
+        usual = self.typical.get(name)
+        return "" if usual is None or math.isnan(usual) else f" (typical: {_figure(usual, info.unit)})"
+
+    def _recency(self, info: FeatureInfo, effect: float) -> str:
+        source, kind, *_ = info.name.split("__")
+        name = f"{source}__{kind}__recency_days__ever"
+        days = self._number(name)
+        if days is None:
+            return f"no {info.subject} on record"
+        gap = self._number("activity__all__gap_mean__365d")
+        rhythm = f", usually every {_days(gap)}" if gap is not None and gap > 0 else self._usual(info, name)
+        return f"last {_singular(info.subject)} {_days(days)} ago{rhythm}"
+
+    def _rhythm(self, info: FeatureInfo, effect: float) -> str:
+        value = self._number(info.name)
+        if value is None:
+            return f"too few {info.subject} to see a rhythm"
+        return f"{info.words}: {_days(value)}{self._usual(info, info.name)}"
+
+    def _age(self, info: FeatureInfo, effect: float) -> str:
+        value = self._number(info.name)
+        return f"{info.words}: " + ("unknown" if value is None else f"{_days(value)}{self._usual(info, info.name)}")
+
+    def _level(self, info: FeatureInfo, effect: float) -> str:
+        value = _plain(self.row.get(info.name))
+        if value is None:
+            return f"{info.words}: not known"
+        if isinstance(value, str):
+            return f"{info.words}: {value}"
+        return f"{info.words}: {_figure(value, info.unit)}{self._usual(info, info.name)}"
+
+
+def _change_text(info: FeatureInfo, days: int, now: float, before: float, usual: str) -> str:
+    subject = info.subject
+    if now == before:
+        return f"{subject} steady at {_figure(now, info.unit)} in {days} days{usual}"
+    verb = "fell" if now < before else "rose"
+    return f"{subject} {verb} from {_figure(before, info.unit)} to {_figure(now, info.unit)} in {days} days{usual}"
+
+
+def _figure(value: float, unit: str) -> str:
+    if unit in {"count", "days", "money", "value"} or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:,.2f}"
+
+
+def _days(value: float) -> str:
+    if value < 1:
+        return "less than a day"
+    rounded = round(value) if value >= 3 else round(value, 1)
+    return "1 day" if rounded == 1 else f"{rounded:g} days"
+
+
+def _singular(subject: str) -> str:
+    if subject.endswith("ies"):
+        return subject[:-3] + "y"
+    return subject[:-1] if subject.endswith("s") and not subject.endswith("ss") else subject

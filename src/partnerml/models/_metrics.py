@@ -1,0 +1,347 @@
+"""How good a probability is: ranking, accuracy and calibration, each order-free and without surprises at ties.
+
+Every metric here is a function of the same table: the distinct predictions in ascending order, and the weight of the
+positive and of the negative rows at each (`Tally`). A bootstrap is then the same table with a leading axis of draws,
+which is why the resampling in `partnerml.models._evaluate` costs little more than the metrics themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from partnerml.errors import InputError
+
+FloatArray = NDArray[np.float64]
+
+N_BINS = 10
+_EPSILON = float(np.finfo(np.float64).eps)
+_CELLS = 4_000_000  # of a draws x rows matrix held at once: 32 MB
+_PLACES = 1e-9  # bin edges closer than this, relative to one bin, are taken as met
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The weights of positives and negatives at each distinct prediction.
+
+    Attributes
+    ----------
+    value : ndarray of shape (n_values,)
+        The distinct predictions, ascending.
+    positive, negative : ndarray of shape (n_draws, n_values)
+        The weight of the rows with label 1 and 0 that have this prediction.
+    """
+
+    value: FloatArray
+    positive: FloatArray
+    negative: FloatArray
+
+    @property
+    def weight(self) -> FloatArray:
+        """The weight at each prediction, shape (n_draws, n_values)."""
+        return self.positive + self.negative
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Labels and predictions in ascending order of the prediction, ready to be tallied under any weights."""
+
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    value: FloatArray
+    label: FloatArray
+
+    @classmethod
+    def of(cls, y: FloatArray, p: FloatArray) -> Ranking:
+        """Rank ``n`` rows; rows with the same prediction form one group."""
+        order = np.lexsort((y, p))
+        ranked = p[order]
+        starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
+        return cls(order, starts, ranked[starts], y[order])
+
+    def tally(self, weights: FloatArray) -> Tally:
+        """Sum weights of shape (n_draws, n), in the caller's row order, at each distinct prediction."""
+        ranked = weights[:, self.order]
+        positive = ranked * self.label
+        negative = ranked - positive
+        if len(self.starts) < len(self.order):
+            positive = np.add.reduceat(positive, self.starts, axis=1)
+            negative = np.add.reduceat(negative, self.starts, axis=1)
+        return Tally(self.value, positive, negative)
+
+
+def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Divide, null where the denominator is 0."""
+    empty = denominator == 0
+    return np.where(empty, np.nan, numerator / np.where(empty, 1.0, denominator))
+
+
+def _mean(tally: Tally, if_positive: FloatArray, if_negative: FloatArray) -> FloatArray:
+    total = (tally.positive * if_positive).sum(axis=1) + (tally.negative * if_negative).sum(axis=1)
+    return _ratio(total, tally.weight.sum(axis=1))
+
+
+def _auc(tally: Tally) -> FloatArray:
+    below = np.cumsum(tally.negative, axis=1) - tally.negative / 2
+    pairs = tally.positive.sum(axis=1) * tally.negative.sum(axis=1)
+    return _ratio((tally.positive * below).sum(axis=1), pairs)
+
+
+def _average_precision(tally: Tally) -> FloatArray:
+    # the prediction is walked from the top: precision at each distinct threshold, weighted by the recall it adds
+    found = np.cumsum(tally.positive[:, ::-1], axis=1)
+    taken = np.cumsum(tally.weight[:, ::-1], axis=1)
+    precision = found / np.where(taken == 0, 1.0, taken)
+    return _ratio((tally.positive[:, ::-1] * precision).sum(axis=1), tally.positive.sum(axis=1))
+
+
+def _brier(tally: Tally) -> FloatArray:
+    return _mean(tally, (1 - tally.value) ** 2, tally.value**2)
+
+
+def _log_loss(tally: Tally) -> FloatArray:
+    value = np.clip(tally.value, _EPSILON, 1 - _EPSILON)
+    return _mean(tally, -np.log(value), -np.log1p(-value))
+
+
+def _mean_prediction(tally: Tally) -> FloatArray:
+    return _mean(tally, tally.value, tally.value)
+
+
+def _base_rate(tally: Tally) -> FloatArray:
+    return _ratio(tally.positive.sum(axis=1), tally.weight.sum(axis=1))
+
+
+def _bins(weight: FloatArray, n_bins: int) -> NDArray[np.intp]:
+    """Bin numbers of equal mass, shape of `weight`: a group of ties lies whole in the bin that holds its middle."""
+    middle = np.cumsum(weight, axis=1) - weight / 2
+    total = weight.sum(axis=1, keepdims=True)
+    share = middle * n_bins / np.where(total == 0, 1.0, total)
+    return np.clip(np.floor(share + _PLACES), 0, n_bins - 1).astype(np.intp)
+
+
+def _by_bin(values: FloatArray, bins: NDArray[np.intp], n_bins: int) -> FloatArray:
+    """Sum `values` (n_draws, n_values) over bins: (n_draws, n_bins)."""
+    flat = (np.arange(len(values))[:, None] * n_bins + bins).ravel()
+    sums = np.bincount(flat, weights=values.ravel(), minlength=len(values) * n_bins)
+    return np.asarray(sums, dtype=np.float64).reshape(len(values), n_bins)
+
+
+def _ece(tally: Tally, n_bins: int = N_BINS) -> FloatArray:
+    weight = tally.weight
+    excess = _by_bin(tally.positive - weight * tally.value, _bins(weight, n_bins), n_bins)
+    return _ratio(np.abs(excess).sum(axis=1), weight.sum(axis=1))
+
+
+METRICS: Mapping[str, Callable[[Tally], FloatArray]] = MappingProxyType(
+    {
+        "auc": _auc,
+        "average_precision": _average_precision,
+        "brier": _brier,
+        "log_loss": _log_loss,
+        "ece": _ece,
+        "mean_prediction": _mean_prediction,
+        "base_rate": _base_rate,
+    }
+)
+HIGHER_IS_BETTER = frozenset({"auc", "average_precision"})
+
+
+def checked(y: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Labels, predictions and weights as float64 of shape (n,), or an error that says which one is wrong.
+
+    Raises
+    ------
+    InputError
+        If the lengths differ, nothing is given, a label is not 0 or 1 (a null label is immature and has no place in
+        an evaluation), a prediction lies outside [0, 1], or a weight is negative or null.
+    """
+    label = np.asarray(y, dtype=np.float64)
+    score = np.asarray(p, dtype=np.float64)
+    weight = np.ones(len(label)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if label.ndim != 1 or label.shape != score.shape or label.shape != weight.shape or not len(label):
+        shapes = f"labels {label.shape}, predictions {score.shape} and weights {weight.shape}"
+        raise InputError(f"an evaluation needs one label, prediction and weight a row, at least one row; got {shapes}")
+    rules = (
+        ("labels", label, (label == 0) | (label == 1), "0 or 1 (leave immature rows out)"),
+        ("predictions", score, (score >= 0) & (score <= 1), "probabilities in [0, 1]"),
+        ("weights", weight, (weight >= 0) & np.isfinite(weight), "finite and not negative"),
+    )
+    for name, values, fine, allowed in rules:
+        if not fine.all():
+            wrong = np.flatnonzero(~fine)
+            first = f"the first is {values[wrong[0]]} in row {wrong[0]}"
+            raise InputError(f"{name} must be {allowed}; {len(wrong)} of {len(values)} are not, {first}")
+    return label, score, weight
+
+
+def metrics(y: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> dict[str, float]:
+    """Say how good probabilities are against what happened.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Labels, 0 or 1.
+    p : array-like of shape (n,)
+        Predicted probabilities.
+    weights : array-like of shape (n,), optional
+        Weights of the rows.
+
+    Returns
+    -------
+    dict of str to float
+        ``auc`` (ties count one half), ``average_precision`` (step-wise, as in scikit-learn), ``brier`` (mean squared
+        error), ``log_loss`` (nats; predictions clipped to [eps, 1 - eps]), ``ece`` (expected calibration error over
+        ten bins of equal mass: the mean distance between prediction and share; rows with the same prediction share a
+        bin, so the order of the rows does not matter), ``mean_prediction``, ``base_rate`` and ``n`` (rows).
+        With one class only, ``auc`` is NaN, and ``average_precision`` is NaN if nothing is positive.
+    """
+    label, score, weight = checked(y, p, weights)
+    tally = Ranking.of(label, score).tally(weight[None, :])
+    return {name: float(metric(tally)[0]) for name, metric in METRICS.items()} | {"n": len(label)}
+
+
+def gain(
+    y: ArrayLike, p: ArrayLike, shares: Sequence[float] = (0.05, 0.1, 0.2), *, weights: ArrayLike | None = None
+) -> pd.DataFrame:
+    """Say what the highest scores catch: a list of the top 5 % finds how many of the positives.
+
+    Ties at the cut count by the share of them that fits, so the result is the mean over every way to break them.
+
+    Returns
+    -------
+    DataFrame
+        One row a share: ``share`` of the rows taken, ``gain`` (share of all positives among them), ``precision``
+        (share of positives among those taken) and ``lift`` (precision over base rate). Null if nothing is positive.
+    """
+    label, score, weight = checked(y, p, weights)
+    tally = Ranking.of(label, score).tally(weight[None, :])
+    taken = np.concatenate(([0.0], np.cumsum(tally.weight[0, ::-1])))
+    found = np.concatenate(([0.0], np.cumsum(tally.positive[0, ::-1])))
+    share = np.asarray(shares, dtype=np.float64)
+    caught = np.interp(share * taken[-1], taken, found)
+    gained = _ratio(caught, np.full_like(caught, found[-1]))
+    return pd.DataFrame(
+        {
+            "share": share,
+            "gain": gained,
+            "precision": _ratio(caught, share * taken[-1]),
+            "lift": _ratio(gained, share),
+        }
+    )
+
+
+def score_counts(y: ArrayLike, p: ArrayLike, *, n_bins: int = 40) -> dict[str, list[float]]:
+    """Count rows by score in bins of equal width over [0, 1], those of label 0 and those of label 1.
+
+    Returns
+    -------
+    dict of str to list
+        ``edges`` (n_bins + 1), ``negative`` and ``positive`` (n_bins counts each).
+    """
+    label, score, _ = checked(y, p)
+    edges = np.linspace(0.0, 1.0, n_bins + 1)
+    counts = [np.histogram(score[label == value], bins=edges)[0].tolist() for value in (0, 1)]
+    return {"edges": edges.tolist(), "negative": counts[0], "positive": counts[1]}
+
+
+@dataclass(frozen=True)
+class PerfectEce:
+    """The calibration error that a perfectly calibrated model shows by chance alone.
+
+    Attributes
+    ----------
+    mean, p95 : float
+        Mean and 95th percentile over the simulations.
+    draws : ndarray of shape (n_sim,)
+        The calibration errors, ascending.
+    """
+
+    mean: float
+    p95: float
+    draws: FloatArray
+
+    def to_dict(self) -> dict[str, Any]:
+        """Mean, percentile and number of simulations, without the draws."""
+        return {"mean": self.mean, "p95": self.p95, "n_sim": len(self.draws)}
+
+
+def perfect_ece(p: ArrayLike, *, n_bins: int = N_BINS, n_sim: int = 2000, seed: int = 0) -> PerfectEce:
+    """Simulate the calibration error of a model whose every probability is right.
+
+    Labels are drawn from the predictions, row by row and independently, and the error is computed as in `metrics`.
+    Rows of one partner at several as-of dates go together in truth, so the percentile is a strict bar.
+
+    Parameters
+    ----------
+    p : array-like of shape (n,)
+        Predicted probabilities.
+    n_bins : int
+        Bins of equal mass.
+    n_sim : int
+        Simulations.
+    seed : int
+        Seed; the order of the rows does not matter.
+    """
+    score = np.sort(checked(np.zeros(np.shape(p)), p)[1])
+    excess = _simulated_excess(score, n_bins=n_bins, n_sim=n_sim, seed=seed)
+    draws = np.sort(np.abs(excess).sum(axis=1) / len(score))
+    return PerfectEce(float(draws.mean()), float(np.quantile(draws, 0.95)), draws)
+
+
+def _simulated_excess(score: FloatArray, *, n_bins: int, n_sim: int, seed: int) -> FloatArray:
+    """Positives above expectation in each bin when `score` (ascending) is the truth: (n_sim, n_bins)."""
+    generator = np.random.default_rng(seed)
+    row_bins = _row_bins(score, n_bins)
+    edges = np.flatnonzero(np.concatenate(([True], row_bins[1:] != row_bins[:-1])))
+    excess = np.zeros((n_sim, n_bins))
+    step = max(1, _CELLS // len(score))
+    for start in range(0, n_sim, step):
+        drawn = generator.random((min(step, n_sim - start), len(score))) < score
+        excess[start : start + step, row_bins[edges]] = np.add.reduceat(drawn - score, edges, axis=1)
+    return excess
+
+
+def _row_bins(score: FloatArray, n_bins: int) -> NDArray[np.intp]:
+    """Bin of each row of an ascending `score`, each row of weight 1."""
+    _, sizes = np.unique(score, return_counts=True)
+    return np.repeat(_bins(sizes[None, :].astype(np.float64), n_bins)[0], sizes)
+
+
+def calibration_curve(
+    y: ArrayLike, p: ArrayLike, *, n_bins: int = N_BINS, n_sim: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Prediction against share in bins of equal mass, with the band that a perfect model would keep to.
+
+    Returns
+    -------
+    DataFrame
+        One row a bin that holds rows, ascending: ``bin``, ``n`` (rows), ``mean_prediction``, ``observed`` (share of
+        label 1), and ``low``, ``high``: the 95 % range of the share if every prediction of the bin were right.
+    """
+    label, score, _ = checked(y, p)
+    order = np.lexsort((label, score))
+    label, score = label[order], score[order]
+    bins = _row_bins(score, n_bins)
+    counts = np.bincount(bins, minlength=n_bins)
+    held = counts > 0
+    n = counts[held]
+    mean = np.bincount(bins, weights=score, minlength=n_bins)[held] / n
+    excess = _simulated_excess(score, n_bins=n_bins, n_sim=n_sim, seed=seed)[:, held] / n
+    low, high = np.quantile(excess, [0.025, 0.975], axis=0)
+    return pd.DataFrame(
+        {
+            "bin": np.flatnonzero(held),
+            "n": n,
+            "mean_prediction": mean,
+            "observed": np.bincount(bins, weights=label, minlength=n_bins)[held] / n,
+            "low": np.clip(mean + low, 0.0, 1.0),
+            "high": np.clip(mean + high, 0.0, 1.0),
+        }
+    )

@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from partnerml.errors import NotEnoughDataError
+from partnerml.models import PlattCalibrator
+from partnerml.models._calibration import MIN_SLOPE
+
+
+def draw(n, slope, intercept, seed=0):
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(0.3, 1.5, n)
+    return raw, (rng.random(n) < expit(slope * raw + intercept)).astype(float)
+
+
+def test_recovers_slope_and_intercept():
+    raw, y = draw(50_000, 0.6, -1.2)
+    fitted = PlattCalibrator.fit(raw, y)
+    assert fitted.slope == pytest.approx(0.6, abs=0.03)
+    assert fitted.intercept == pytest.approx(-1.2, abs=0.04)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(30, 400),
+    st.floats(0.2, 3),
+    st.floats(-2, 2),
+    st.floats(0.01, 100),
+    st.floats(-50, 50),
+    st.integers(0, 99),
+)
+def test_equals_an_unpenalised_logistic_whatever_the_scale(n, slope, intercept, scale, offset, seed):
+    raw, y = draw(n, slope, intercept, seed)
+    y[:2], y[2:4] = 0.0, 1.0
+    raw[:4] = 0.0, 1.0, 0.0, 1.0  # both labels at both ends: neither separable nor undetermined
+    oracle = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10).fit(raw[:, None], y)
+    fitted = PlattCalibrator.fit(scale * raw + offset, y)
+    if oracle.coef_[0, 0] / scale > 2 * MIN_SLOPE:
+        np.testing.assert_allclose(
+            fitted.apply(scale * raw + offset), oracle.decision_function(raw[:, None]), atol=2e-4, rtol=1e-4
+        )
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(20, 200), st.integers(0, 1_000))
+def test_the_mean_prediction_is_the_base_rate(n, seed):
+    raw, y = draw(n, 1.0, 0.0, seed)
+    y[0], y[1] = 0.0, 1.0
+    weight = np.random.default_rng(seed).uniform(0.1, 2, n)
+    p = expit(PlattCalibrator.fit(raw, y, weight).apply(raw))
+    assert np.average(p, weights=weight) == pytest.approx(np.average(y, weights=weight), abs=1e-6)
+
+
+def test_never_turns_a_ranking_round():
+    raw, y = draw(2_000, -1.0, 0.0)
+    fitted = PlattCalibrator.fit(raw, y)
+    assert fitted.slope > 0
+    assert np.all(np.diff(fitted.apply(np.sort(raw))) >= 0)
+    assert expit(fitted.apply(raw)).mean() == pytest.approx(y.mean(), abs=0.01)
+
+
+def test_smoothing_keeps_separable_classes_moderate():
+    raw = np.array([-2.0, -1.0, 1.0, 2.0])
+    y = (raw > 0).astype(float)
+    hard, soft = PlattCalibrator.fit(raw, y), PlattCalibrator.fit(raw, y, smoothing=True)
+    assert np.isfinite(hard.slope)
+    # Platt's targets with two rows of each label are 3/4 and 1/4
+    assert 0.2 < expit(soft.apply(-2.0)) < 0.3
+    assert hard.slope > 5 * soft.slope
+
+
+def test_a_constant_score_becomes_the_base_rate():
+    fitted = PlattCalibrator.fit(np.full(10, 3.0), [1.0] * 3 + [0.0] * 7)
+    assert expit(fitted.apply(3.0)) == pytest.approx(0.3)
+
+
+def test_one_label_is_refused():
+    with pytest.raises(NotEnoughDataError, match="the 5 rows of the calibration slice hold 5 positives"):
+        PlattCalibrator.fit(np.zeros(5), np.ones(5))
+
+
+def test_the_state_is_plain_and_complete():
+    fitted = PlattCalibrator.fit(*draw(500, 1.3, 0.2))
+    assert PlattCalibrator.from_state(json.loads(json.dumps(fitted.to_state()))) == fitted

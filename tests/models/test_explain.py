@@ -1,0 +1,92 @@
+"""Reasons tell the largest effects, once each, in the partner's own figures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from partnerml.dataset import FeatureInfo
+from partnerml.models._explain import explain
+
+
+def info(name, *, words, subject, unit="count"):
+    source, kind, measure, window = name.split("__")
+    days = int(window[:-1]) if window.endswith("d") and "_" not in window else None
+    return FeatureInfo(
+        name=name, definition=words, table=source, columns=(), window_days=days, null_rule="", words=words,
+        subject=subject, measure=measure, group=f"{source}__{kind}", unit=unit,
+    )  # fmt: skip
+
+
+LOGINS = "portal logins"
+DICTIONARY = (
+    info("events__login__count__30d", words="portal logins in the last 30 days", subject=LOGINS),
+    info("events__login__count__60d", words="portal logins in the last 60 days", subject=LOGINS),
+    info("events__login__count__90d", words="portal logins in the last 90 days", subject=LOGINS),
+    info("events__login__count__180d", words="portal logins in the last 180 days", subject=LOGINS),
+    info("deals__won__amount__30d", words="won revenue in the last 30 days", subject="won revenue", unit="money"),
+    info("deals__won__amount__60d", words="won revenue in the last 60 days", subject="won revenue", unit="money"),
+    info("activity__all__recency_days__ever", words="days since the last activity", subject="activity", unit="days"),
+    info("activity__all__gap_mean__365d", words="mean gap between active days", subject="activity", unit="days"),
+    info("partners__country__trait__asof", words="country", subject="country", unit="category"),
+)
+NAMES = [entry.name for entry in DICTIONARY]
+
+
+def told(row, effects, *, typical=None, top=3):
+    X = pd.DataFrame([{name: row.get(name, np.nan) for name in NAMES}])
+    contributions = pd.DataFrame([{**{name: effects.get(name, 0.0) for name in NAMES}, "base": -1.0}])
+    return explain(contributions, X, dictionary=DICTIONARY, typical=typical or {}, top=top)[0]
+
+
+def test_windows_of_one_thing_are_one_reason_with_their_effects_summed():
+    row = {"events__login__count__30d": 3.0, "events__login__count__60d": 17.0}
+    reasons = told(row, {"events__login__count__30d": 0.5, "events__login__count__60d": 0.25})
+    assert reasons[0].effect == pytest.approx(0.75)
+    assert reasons[0].feature == "events__login__count__30d"
+    assert reasons[0].value == 3.0
+    assert reasons[0].text == "portal logins fell from 14 to 3 in 30 days"
+    assert [reason.effect for reason in reasons[1:]] == [0.0, 0.0]
+
+
+def test_the_span_that_goes_the_way_of_the_effect_is_told():
+    row = {
+        "events__login__count__30d": 8.0, "events__login__count__60d": 14.0,  # rose from 6 to 8
+        "events__login__count__90d": 20.0, "events__login__count__180d": 90.0,  # fell from 70 to 20
+    }  # fmt: skip
+    assert told(row, {"events__login__count__90d": 1.0})[0].text == "portal logins fell from 70 to 20 in 90 days"
+    assert told(row, {"events__login__count__90d": -1.0})[0].text == "portal logins rose from 6 to 8 in 30 days"
+
+
+def test_largest_effects_come_first_whatever_their_sign():
+    reasons = told(
+        {"deals__won__amount__30d": 1200.0, "deals__won__amount__60d": 1500.0, "partners__country__trait__asof": "BR"},
+        {"deals__won__amount__30d": -2.0, "partners__country__trait__asof": 1.0},
+        typical={"deals__won__amount__30d": 100.0},
+    )
+    assert [reason.effect for reason in reasons[:2]] == [-2.0, 1.0]
+    assert reasons[0].text == "won revenue rose from 300 to 1,200 in 30 days (typical: 100)"
+    assert reasons[1].text == "country: BR"
+    assert reasons[1].to_dict()["value"] is None
+
+
+def test_silence_is_told_with_the_usual_rhythm():
+    row = {"activity__all__recency_days__ever": 45.2, "activity__all__gap_mean__365d": 6.0}
+    assert (
+        told(row, {"activity__all__recency_days__ever": 1.0})[0].text
+        == "last activity 45 days ago, usually every 6 days"
+    )
+    assert told({}, {"activity__all__recency_days__ever": 1.0})[0].text == "no activity on record"
+
+
+def test_nothing_at_all_is_told_as_a_level():
+    row = {"events__login__count__30d": 0.0, "events__login__count__60d": 0.0}
+    reason = told(row, {"events__login__count__30d": 0.4}, typical={"events__login__count__30d": 5.0})[0]
+    assert reason.text == "portal logins in the last 30 days: 0 (typical: 5)"
+
+
+def test_effects_of_all_reasons_add_up():
+    rng = np.random.default_rng(0)
+    effects = dict(zip(NAMES, rng.normal(size=len(NAMES)), strict=True))
+    reasons = told(dict.fromkeys(NAMES[:-1], 1.0), effects, top=99)
+    assert sum(reason.effect for reason in reasons) == pytest.approx(sum(effects.values()))
+    assert len({reason.text for reason in reasons}) == len(reasons)
