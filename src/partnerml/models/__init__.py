@@ -37,8 +37,17 @@ if TYPE_CHECKING:
     from partnerml.models._explain import Reason, explain
     from partnerml.models._hazard import DiscreteTimeHazard, PersonPeriods, person_periods, shifted
     from partnerml.models._logistic import LogLogistic
-    from partnerml.models._metrics import METRICS, calibration_curve, gain, metrics, perfect_ece
-    from partnerml.models._registry import Registry
+    from partnerml.models._metrics import (
+        METRICS,
+        PerfectEce,
+        calibration_curve,
+        gain,
+        metrics,
+        perfect_ece,
+        score_counts,
+    )
+    from partnerml.models._plots import figures, svg
+    from partnerml.models._registry import Registered, Registry
 
 _HOMES = {
     "Backtest": "_backtest",
@@ -56,9 +65,11 @@ _HOMES = {
     "LogLogistic": "_logistic",
     "METRICS": "_metrics",
     "Model": "_artifact",
+    "PerfectEce": "_metrics",
     "PersonPeriods": "_hazard",
     "PlattCalibrator": "_calibration",
     "Reason": "_explain",
+    "Registered": "_registry",
     "Registry": "_registry",
     "Transactions": "_buy_till_you_die",
     "Verdict": "_evaluate",
@@ -69,6 +80,7 @@ _HOMES = {
     "choose_weights": "_blend",
     "evaluate": "_evaluate",
     "explain": "_explain",
+    "figures": "_plots",
     "gain": "_metrics",
     "intervals": "_evaluate",
     "load_model": "_artifact",
@@ -79,7 +91,9 @@ _HOMES = {
     "promotable": "_evaluate",
     "replay": "_backtest",
     "rolling_origin": "_backtest",
+    "score_counts": "_metrics",
     "shifted": "_hazard",
+    "svg": "_plots",
 }
 
 __all__ = [
@@ -98,9 +112,11 @@ __all__ = [
     "Learner",
     "LogLogistic",
     "Model",
+    "PerfectEce",
     "PersonPeriods",
     "PlattCalibrator",
     "Reason",
+    "Registered",
     "Registry",
     "Transactions",
     "Verdict",
@@ -111,6 +127,7 @@ __all__ = [
     "choose_weights",
     "evaluate",
     "explain",
+    "figures",
     "gain",
     "intervals",
     "load_model",
@@ -121,7 +138,9 @@ __all__ = [
     "promotable",
     "replay",
     "rolling_origin",
+    "score_counts",
     "shifted",
+    "svg",
 ]
 
 

@@ -210,7 +210,9 @@ class Choice:
 
     def log_odds(self, components: pd.DataFrame) -> npt.NDArray[np.float64]:
         """Blend the components and calibrate."""
-        return self.calibration.apply(blended({name: components[name] for name in self.weights}, self.weights))
+        return self.calibration.apply(
+            blended({name: components[name].to_numpy() for name in self.weights}, self.weights)
+        )
 
 
 def choose(backtest: Backtest, cuts: list[pd.Timestamp]) -> Choice:
@@ -220,7 +222,9 @@ def choose(backtest: Backtest, cuts: list[pd.Timestamp]) -> Choice:
     """
     seen, latest = backtest.at(cuts), backtest.calibration_rows(cuts)
     components = backtest.log_odds
-    weights = choose_weights({name: components[name].to_numpy()[seen] for name in components}, backtest.y[seen])
+    weights = choose_weights(
+        {str(name): column.to_numpy()[seen] for name, column in components.items()}, backtest.y[seen]
+    )
     uncalibrated = Choice(weights, PlattCalibrator())
     line = PlattCalibrator.fit(uncalibrated.log_odds(components[latest]), backtest.y[latest])
     return Choice(weights, line)
@@ -246,15 +250,16 @@ def replay(backtest: Backtest) -> tuple[npt.NDArray[np.bool_], pd.DataFrame]:
             continue
         now, latest = backtest.at([cut]), backtest.calibration_rows(known)
         said = {"model": choose(backtest, known).log_odds(backtest.log_odds[now])}
-        for name in alone:
-            line = PlattCalibrator.fit(alone[name].to_numpy()[latest], backtest.y[latest])
-            said[name] = line.apply(alone[name].to_numpy()[now])
+        for name, column in alone.items():
+            line = PlattCalibrator.fit(column.to_numpy()[latest], backtest.y[latest])
+            said[str(name)] = line.apply(column.to_numpy()[now])
         judged |= now
         parts.append(pd.DataFrame(said, index=np.flatnonzero(now)))
     if not parts:
         judged[:] = True
         parts.append(alone.assign(model=backtest.log_odds.mean(axis=1)))
-    return judged, expit(pd.concat(parts).sort_index())
+    log_odds = pd.concat(parts).sort_index()
+    return judged, pd.DataFrame(expit(log_odds.to_numpy()), index=log_odds.index, columns=log_odds.columns)
 
 
 def _both_labels(labels: npt.NDArray[np.float64]) -> bool:

@@ -105,6 +105,9 @@ class BuyTillYouDie:
     Marketing Science 24(2). P(alive): Fader, Hardie and Lee (2008), Computing P(alive) using the BG/NBD model.
     """
 
+    feature_names_in_ = np.array(COLUMNS, dtype=object)
+    n_features_in_ = len(COLUMNS)
+
     def __init__(
         self, *, horizon_days: float = 90.0, penalty: float = 1e-6, n_background: int = 64, random_state: int = 0
     ) -> None:
@@ -112,9 +115,6 @@ class BuyTillYouDie:
         self.penalty = penalty
         self.n_background = n_background
         self.random_state = random_state
-
-    feature_names_in_ = np.array(COLUMNS, dtype=object)
-    n_features_in_ = len(COLUMNS)
 
     def fit(
         self, frequency: ArrayLike, recency: ArrayLike, age: ArrayLike, sample_weight: ArrayLike | None = None

@@ -86,7 +86,7 @@ class PlattCalibrator:
 
 
 def _smoothed(target: Array, weight: Array) -> Array:
-    positives, negatives = float(weight @ target), float(weight @ (1.0 - target))
+    positives, negatives = float(np.sum(weight * target)), float(np.sum(weight * (1.0 - target)))
     return np.where(target > 0, (positives + 1.0) / (positives + 2.0), 1.0 / (negatives + 2.0))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,8 +110,7 @@ def explain(
     members = {key: [name for name in features if aspect(infos[name]) == key] for key in keys}
     totals = np.column_stack([contributions[members[key]].to_numpy().sum(axis=1) for key in keys])
     largest = _largest(totals, top)
-    rows = X.to_dict("records")
-    effects = contributions[features].to_dict("records")
+    rows, effects = _records(X), _records(contributions[features])
     reasons = []
     for position, row in enumerate(rows):
         told = []
@@ -122,6 +122,10 @@ def explain(
             told.append(Reason(lead, _plain(row.get(lead)), effect, text))
         reasons.append(told)
     return reasons
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _largest(totals: npt.NDArray[np.float64], top: int) -> npt.NDArray[np.intp]:

@@ -1,0 +1,183 @@
+"""A first run: a configuration, a synthetic programme, and a night on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from partnerml import nightly, outputs
+from partnerml.errors import ConfigError
+from partnerml.progress import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONFIG = "partnerml.yaml"
+_DATA = "data"
+_SEED = 0
+_START, _MONTHS = "2024-01-01", 24
+
+_TEMPLATE = """\
+# Configuration of partnerml. What is not named here has its documented default; an unknown key is refused.
+# Relative paths start at this file.
+
+data:
+  # A folder, a .duckdb file or an Ibis URL. Files in it (csv, csv.gz, parquet, jsonl) are raw tables by their stem;
+  # those with a canonical name (partners, events, deals, ...) are taken as they are.
+  source: data/
+
+  # Map your own exports where names differ. Every column is a rename, a constant, or an expression in DuckDB's SQL:
+  # tables:
+  #   deals:
+  #     from: opportunities
+  #     columns:
+  #       deal_id: Id
+  #       partner_id: PartnerAccountId
+  #       registered_at: CreatedDate
+  #       amount: Amount
+  #       role: {const: sourced}
+  #       outcome: {expr: "case when IsWon then 'won' when IsClosed then 'lost' else 'open' end"}
+  #     where: not IsDeleted
+  #     lag: 2d            # rows without recorded_at are known this long after they happen
+
+# Scores, models, reports and rejects go here.
+output: out/
+
+# A task that is not listed is not trained by `all`.
+tasks:
+  churn:
+    horizon_days: 90         # how far ahead
+    inactivity_days: 90      # the silence that counts as churn
+    active_within_days: 90   # who is scored: partners active in these last days
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What `init` wrote.
+
+    Attributes
+    ----------
+    config : Path
+    tables : mapping of str to int
+        Rows of each sample table; empty without a sample.
+    as_of : datetime or None
+        The end of the sample: a date to score at.
+    """
+
+    config: Path
+    tables: Mapping[str, int]
+    as_of: dt.datetime | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """What a demo shows.
+
+    Attributes
+    ----------
+    made : Made
+    night : Night
+    evaluation : mapping or None
+        Of the champion; None if no model was promoted.
+    scores : DataFrame or None
+    names : mapping of str to str
+        Partners by id.
+    """
+
+    made: Made
+    night: nightly.Night
+    evaluation: Mapping[str, Any] | None
+    scores: pd.DataFrame | None
+    names: Mapping[str, str]
+
+
+def init(
+    directory: str | Path,
+    *,
+    sample: bool = False,
+    partners: int = 2000,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Made:
+    """Write a commented configuration, and sample tables if asked for.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Made where it is missing.
+    sample : bool
+        Write a synthetic programme to ``DIRECTORY/data``.
+    partners : int
+        How many partners it has.
+    force : bool
+        Write into a folder that is not empty: the configuration and the sample's tables are replaced, nothing else is
+        touched.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not empty.
+    """
+    folder = Path(directory)
+    progress = progress or Progress.silent()
+    _check_empty(folder, force=force)
+    if not sample:
+        return Made(outputs.write_text(folder / CONFIG, _TEMPLATE), {}, None)
+    from partnerml import synthetic
+
+    with progress.stage(f"simulate {partners:,} partners"):
+        world = synthetic.simulate(partners=partners, start=_START, months=_MONTHS, seed=_SEED)
+        world.write(folder / _DATA)
+    # last: where it is, the sample is whole
+    config = outputs.write_text(folder / CONFIG, _TEMPLATE)
+    return Made(config, {name: table.num_rows for name, table in world.tables.items()}, world.end)
+
+
+def run(directory: str | Path, *, partners: int = 2000, force: bool = False, progress: Progress | None = None) -> Demo:
+    """Make a synthetic programme in a folder of its own, and run a night on it.
+
+    Parameters
+    ----------
+    directory : str or Path
+    partners : int
+        How many partners the programme has.
+    force : bool
+        As in `init`.
+    progress : Progress, optional
+        Where to show progress; silent by default.
+    """
+    import pandas as pd
+
+    from partnerml.ecosystem import Ecosystem
+
+    progress = progress or Progress.silent()
+    made = init(directory, sample=True, partners=partners, force=force, progress=progress)
+    assert made.as_of is not None, "a sample has an end"
+    with Ecosystem.open(made.config) as eco:
+        night = nightly.run(eco, as_of=made.as_of, progress=progress)
+        champion = nightly.registry_of(eco.config).champion("churn") if "churn" in night.scores else None
+        known = eco.table("partners").select("partner_id", "name").to_pandas()
+    return Demo(
+        made=made,
+        night=night,
+        evaluation=None if champion is None else champion.evaluation,
+        scores=pd.read_parquet(night.scores["churn"]) if "churn" in night.scores else None,
+        names=dict(zip(known["partner_id"], known["name"], strict=True)),
+    )
+
+
+def _check_empty(folder: Path, *, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder")
+    if force or not folder.is_dir():
+        return
+    there = sorted(path.name for path in folder.iterdir())
+    if there:
+        raise ConfigError(
+            f"the folder {folder} is not empty ({len(there)} entries, the first is {there[0]}); name another one, or "
+            "give --force to write into it (nothing but the configuration and the sample's tables is replaced)"
+        )

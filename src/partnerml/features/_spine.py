@@ -1,0 +1,186 @@
+"""Which partners are looked at, and when: the rows of a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import ibis
+import pandas as pd
+from ibis import _
+
+from partnerml.errors import ConfigError, DataError
+from partnerml.features._calendar import EVER, Calendar
+from partnerml.features._stream import Activity, Codes, microseconds, stream
+from partnerml.features._windows import Request, Rows, slot, windows
+from partnerml.moments import Moment
+from partnerml.moments import moment as moment_of
+
+if TYPE_CHECKING:
+    from partnerml.ecosystem import Ecosystem
+
+ACTIVITY_SOURCES = ("events", "deals")
+_LAST = Request("last", "activity", "all", EVER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Population:
+    """The partners of the churn task: joined, not left, and active of late, all as known at as_of.
+
+    Parameters
+    ----------
+    active_within_days : int or None
+        Qualifying activity in ``[as_of - active_within_days, as_of)`` is asked for; None: at any time before.
+    activity : Activity
+        What qualifies.
+    """
+
+    active_within_days: int | None = 90
+    activity: Activity = Activity()  # noqa: RUF009 (a frozen value)
+
+    def __post_init__(self) -> None:
+        if self.active_within_days is not None and self.active_within_days < 1:
+            raise ConfigError(f"active_within_days must be at least 1 (or null: ever), not {self.active_within_days}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value as JSON."""
+        return {"active_within_days": self.active_within_days, "activity": self.activity.to_dict()}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Population:
+        """Return the value that `to_dict` was made from."""
+        return cls(state["active_within_days"], Activity.from_dict(state["activity"]))
+
+    @property
+    def words(self) -> str:
+        """Who belongs, in words."""
+        if self.active_within_days is None:
+            return "joined, not left, with qualifying activity at some time before"
+        return f"joined, not left, with qualifying activity in the {self.active_within_days} days before"
+
+
+def naive_utc(moment: Moment) -> datetime:
+    """Return a moment as the engine has it: naive UTC; naive moments and dates are taken as UTC."""
+    return moment_of(moment).replace(tzinfo=None)
+
+
+def moments(as_of: Sequence[Moment] | Moment) -> tuple[datetime, ...]:
+    """Return distinct naive UTC moments in order.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if isinstance(as_of, str | date):
+        as_of = [as_of]
+    if len(as_of) == 0:
+        raise ConfigError("as_of: at least one moment is needed")
+    return tuple(sorted({naive_utc(moment) for moment in as_of}))
+
+
+def partners_table(eco: Ecosystem) -> ibis.Table:
+    """Return ``partner_id``, its number ``pid``, ``joined_at`` and ``left_at`` (null where there is no such column)."""
+    partners = eco.table("partners")
+    null = ibis.null("timestamp(6)")
+    return partners.select(
+        "partner_id",
+        pid=(ibis.row_number().over(order_by=partners.partner_id)).cast("int32"),
+        joined_at=partners.joined_at if eco.has("partners", "joined_at") else null,
+        left_at=partners.left_at if eco.has("partners", "left_at") else null,
+    )
+
+
+def spine_of(eco: Ecosystem, population: Population, as_of: Sequence[datetime]) -> ibis.Table:
+    """Return the rows of a population: ``partner_id``, ``as_of``, ``pid``, ``k``, ``slot``.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    population : Population
+    as_of : sequence of datetime
+        Naive UTC, distinct.
+    """
+    calendar = Calendar.of(as_of, (), first_row=first_row(eco, ACTIVITY_SOURCES))
+    partners = partners_table(eco)
+    codes = Codes()
+    activity = stream(eco, sources=ACTIVITY_SOURCES, codes=codes, activity=population.activity)
+    active = dataclasses.replace(activity, table=activity.table.filter(_.qualifies))
+    grid = partners.cross_join(calendar.moments())
+    grid = grid.mutate(slot=slot(grid.pid, grid.k, calendar))
+    rows = Rows.place(active, partners=partners, calendar=calendar, codes=codes)
+    found = windows(rows, [_LAST], spine=grid)
+
+    lag = ibis.interval(microseconds=microseconds(eco.lag("partners")))
+    grid, last = found.table, found.numbers[_LAST]
+    recent = last.notnull()  # noqa: PD004 (an Ibis column)
+    if population.active_within_days is not None:
+        recent = recent & (last >= grid.as_of - ibis.interval(days=population.active_within_days))
+    joined = (grid.joined_at + lag < grid.as_of).fill_null(True)  # without a date, from the first activity
+    left = (grid.left_at + lag < grid.as_of).fill_null(False)
+    return grid.filter(recent & joined & ~left).select("partner_id", "as_of", "pid", "k", "slot")
+
+
+def keys_table(keys: pd.DataFrame) -> ibis.Table:
+    """Return given rows as a table.
+
+    Raises
+    ------
+    DataError
+        If a row comes twice.
+    """
+    frame = pd.DataFrame(
+        {"partner_id": keys["partner_id"].astype("str"), "as_of": [naive_utc(moment) for moment in keys["as_of"]]}
+    ).astype({"as_of": "datetime64[us]"})
+    twice = frame.duplicated()
+    if twice.any():
+        partner_id, as_of = frame[twice].iloc[0]
+        raise DataError(f"keys: {int(twice.sum())} row(s) come twice, first ({partner_id!r}, {as_of}); list each once")
+    return ibis.memtable(frame, schema={"partner_id": "string", "as_of": "timestamp(6)"})
+
+
+def spine_from(eco: Ecosystem, keys: ibis.Table, as_of: Sequence[datetime]) -> ibis.Table:
+    """Return given rows as a spine.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    keys : ibis.Table
+        ``partner_id`` and ``as_of``, each pair once.
+    as_of : sequence of datetime
+        Naive UTC, all moments of the keys.
+
+    Raises
+    ------
+    DataError
+        If a partner is unknown.
+    """
+    known = partners_table(eco).select("partner_id", "pid")
+    unknown = keys.anti_join(known, "partner_id").select("partner_id").distinct().order_by("partner_id")
+    missing = eco.backend.to_pyarrow(unknown)["partner_id"].to_pylist()
+    if missing:
+        raise DataError(f"keys: {len(missing)} partner(s) are not in partners, first {missing[0]!r}; leave them out")
+    calendar = Calendar.of(as_of, ())
+    joined = keys.inner_join(known, "partner_id").inner_join(calendar.moments(), "as_of")
+    return joined.select("partner_id", "as_of", "pid", "k", slot=slot(joined.pid, joined.k, calendar))
+
+
+def first_row(eco: Ecosystem, sources: Sequence[str]) -> datetime | None:
+    """Return the first moment of all rows of the sources, None if there are no rows."""
+    plain = stream(eco, sources=sources, codes=Codes(), activity=Activity()).table
+    first = eco.backend.execute(plain.moment.min())
+    return None if pd.isna(first) else pd.Timestamp(first).to_pydatetime()
+
+
+def first_activity(eco: Ecosystem, activity: Activity) -> datetime | None:
+    """Return the moment (zoned UTC) of the first qualifying activity of any partner, None if there is none."""
+    rows = stream(eco, sources=ACTIVITY_SOURCES, codes=Codes(), activity=activity).table
+    first = eco.backend.execute(rows.filter(_.qualifies).moment.min())
+    return None if pd.isna(first) else pd.Timestamp(first).to_pydatetime().replace(tzinfo=UTC)
+
+
+def largest_lag(eco: Ecosystem, tables: Sequence[str]) -> timedelta:
+    """Return the largest declared lag of those tables that exist."""
+    return max((eco.lag(table) for table in tables if eco.has(table)), default=timedelta(0))

@@ -1,0 +1,224 @@
+"""Small ecosystems for the tests of the features: lists of dicts, and strategies that draw awkward ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import ibis
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from partnerml import schema
+
+TYPES = {
+    schema.Type.TIMESTAMP: pa.timestamp("us"),
+    schema.Type.NUMBER: pa.float64(),
+    schema.Type.AMOUNT: pa.float64(),
+    schema.Type.SHARE: pa.float64(),
+    schema.Type.LATITUDE: pa.float64(),
+    schema.Type.LONGITUDE: pa.float64(),
+    schema.Type.INTEGER: pa.int64(),
+    schema.Type.BOOLEAN: pa.bool_(),
+    schema.Type.LIST: pa.list_(pa.string()),
+}
+START = dt.datetime(2025, 3, 1)
+DAY = dt.timedelta(days=1)
+TICK = dt.timedelta(microseconds=1)
+PARTNERS = ("A", "B", "C")
+EVENT_TYPES = ("login", "portal__visit", "survey")
+WINDOWS = (1, 7, 30, 60, 90)
+MIDNIGHTS = (START, START + 9 * DAY, START + 31 * DAY, START + 120 * DAY)
+OFF_MIDNIGHT = (START, START + 9 * DAY + dt.timedelta(hours=12, minutes=30), START + 10 * DAY, START + 31 * DAY)
+
+
+class Tables:
+    """The part of `Ecosystem` that the features use, over lists of dicts."""
+
+    def __init__(self, backend, tables, lags=None):
+        self.backend = backend
+        self.lags = dict(lags or {})
+        self._names = {}
+        for name, rows in tables.items():
+            self._names[name] = ibis.util.gen_name(name)
+            backend.create_table(self._names[name], _arrow(name, rows), temp=True)
+
+    @property
+    def tables(self):
+        return tuple(self._names)
+
+    def table(self, name):
+        return self.backend.table(self._names[name])
+
+    def has(self, table, *columns):
+        return table in self._names and set(columns) <= set(self.table(table).columns)
+
+    def lag(self, table):
+        return self.lags.get(table, dt.timedelta(0))
+
+    def default_until(self):
+        return START + 400 * DAY
+
+    def close(self):
+        for name in self._names.values():
+            self.backend.drop_table(name)
+
+
+def _arrow(name, rows):
+    """Columns are those of any row, and the required ones."""
+    table = schema.TABLES[name]
+    present = {column for row in rows for column in row} | set(table.required)
+    fields = []
+    for column in [*table.names, *sorted(present - set(table.names))]:
+        if column in present:
+            declared = table.column(column)
+            fields.append(pa.field(column, TYPES.get(declared.type, pa.string()) if declared else pa.string()))
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+def moments(as_of, before=400):
+    """Draw moments that love edges: as_ofs, window edges, midnights, and one microsecond beside them."""
+    edges = sorted({moment - days * DAY for moment in as_of for days in (0, *WINDOWS)})
+    ticks = st.sampled_from((-TICK, dt.timedelta(0), TICK))
+    at_edge = st.builds(lambda edge, tick: edge + tick, st.sampled_from(edges), ticks)
+    times = st.sampled_from([dt.timedelta(0), dt.timedelta(hours=12, minutes=30), DAY - TICK])
+    on_day = st.builds(lambda day, time: START + day * DAY + time, st.integers(-before, 150), times)
+    return st.one_of(at_edge, on_day)
+
+
+DELAYS = st.sampled_from(
+    [None, None, dt.timedelta(0), TICK, dt.timedelta(hours=13), DAY, 9 * DAY, 25 * DAY, 200 * DAY]
+)
+
+
+def _later(moment, delay):
+    return None if moment is None or delay is None else moment + delay
+
+
+def events(as_of, *, size=25):
+    """Draw rows of ``events``."""
+
+    def row(partner, moment, type_, value, actor, delay):
+        return {
+            "partner_id": partner,
+            "occurred_at": moment,
+            "event_type": type_,
+            "value": value,
+            "actor": actor,
+            "recorded_at": _later(moment, delay),
+        }
+
+    values = st.one_of(st.none(), st.integers(-500, 500).map(lambda cents: cents / 100))
+    one = st.builds(
+        row,
+        st.sampled_from(PARTNERS),
+        moments(as_of),
+        st.sampled_from((*EVENT_TYPES, "rare")),
+        values,
+        st.sampled_from([None, "partner", "partner", "vendor"]),
+        DELAYS,
+    )
+    return st.lists(one, max_size=size)
+
+
+def deals(as_of, *, size=12):
+    """Draw rows of ``deals``; some are direct, some closed later than any as_of."""
+
+    def row(number, partner, moment, outcome, after, amount, delay, closed_delay):
+        closed = None if outcome == "open" else moment + after
+        return {
+            "deal_id": f"D{number}",
+            "partner_id": partner,
+            "registered_at": moment,
+            "outcome": outcome,
+            "closed_at": closed,
+            "amount": amount,
+            "recorded_at": _later(moment, delay),
+            "closed_recorded_at": _later(closed, closed_delay),
+        }
+
+    one = st.tuples(
+        st.sampled_from((*PARTNERS, None)),
+        moments(as_of),
+        st.sampled_from(("open", "won", "won", "lost", "cancelled")),
+        st.sampled_from([dt.timedelta(0), TICK, DAY, 30 * DAY, 200 * DAY]),
+        st.one_of(st.none(), st.integers(0, 100_000).map(lambda cents: cents / 100)),
+        DELAYS,
+        DELAYS,
+    )
+    return st.lists(one, max_size=size).map(lambda rows: [row(i, *values) for i, values in enumerate(rows)])
+
+
+def shares(deal_rows):
+    """Draw rows of ``deal_partners`` for some of the deals."""
+    if not deal_rows:
+        return st.just([])
+
+    def row(deal, partner, share, primary):
+        return {"deal_id": deal["deal_id"], "partner_id": partner, "share": share, "is_primary": primary}
+
+    one = st.builds(
+        row,
+        st.sampled_from(deal_rows),
+        st.sampled_from(PARTNERS),
+        st.sampled_from([None, None, 0.25, 0.5, 1.0]),
+        st.sampled_from([None, True, False]),
+    )
+    return st.lists(one, max_size=8, unique_by=lambda r: (r["deal_id"], r["partner_id"]))
+
+
+def certifications(as_of):
+    """Draw rows of ``certifications``."""
+
+    def row(partner, moment, delay):
+        return {
+            "partner_id": partner,
+            "certification": "sales",
+            "earned_at": moment,
+            "recorded_at": _later(moment, delay),
+        }
+
+    return st.lists(st.builds(row, st.sampled_from(PARTNERS), moments(as_of), DELAYS), max_size=6)
+
+
+@st.composite
+def ecosystems(draw, as_of):
+    """Draw (tables, lags): every optional table and column may be absent."""
+    partners = [{"partner_id": name} for name in draw(st.sampled_from([PARTNERS, PARTNERS, PARTNERS]))]
+    for row in partners:
+        row["joined_at"] = draw(st.one_of(st.none(), moments(as_of)))
+        row["left_at"] = draw(st.one_of(st.none(), st.none(), moments(as_of)))
+        row["country"] = draw(st.sampled_from([None, "DE", "FR"]))
+        row["latitude"] = draw(st.sampled_from([None, 1.5, -3.0]))
+    tables = {"partners": partners}
+    if draw(st.integers(0, 9)):
+        tables["events"] = draw(events(as_of))
+    if draw(st.integers(0, 3)):
+        tables["deals"] = draw(deals(as_of))
+        if draw(st.booleans()):
+            tables["deal_partners"] = draw(shares(tables["deals"]))
+    if draw(st.booleans()):
+        tables["certifications"] = draw(certifications(as_of))
+    if draw(st.booleans()):
+        rows = st.builds(
+            lambda partner, moment, country, tier: {
+                "partner_id": partner,
+                "valid_from": moment,
+                "country": country,
+                "tier": tier,
+            },
+            st.sampled_from(PARTNERS),
+            moments(as_of),
+            st.sampled_from([None, "DE", "US"]),
+            st.sampled_from([None, "gold", "silver"]),
+        )
+        key = lambda row: (row["partner_id"], row["valid_from"])  # noqa: E731
+        tables["partner_history"] = draw(st.lists(rows, min_size=1, max_size=6, unique_by=key))
+    dropped = draw(st.sampled_from([(), (), ("recorded_at", "closed_recorded_at"), ("actor", "value", "amount")]))
+    tables = {name: [_without(row, dropped) for row in rows] for name, rows in tables.items()}
+    lag = st.sampled_from([dt.timedelta(0), dt.timedelta(0), TICK, dt.timedelta(hours=12), 2 * DAY])
+    lags = {name: draw(lag) for name in ("events", "deals", "certifications", "partner_history", "partners")}
+    return tables, lags
+
+
+def _without(row, columns):
+    return {name: value for name, value in row.items() if name not in columns}

@@ -1,0 +1,343 @@
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from partnerml import outputs
+from partnerml.cli import app
+from partnerml.errors import InternalError
+
+COMMANDS = ("demo", "features", "init", "nightly", "report", "rollback", "score", "train", "validate")
+AS_OF = ("--as-of", "2026-06-01")
+WHOLE = {
+    "features": ("churn", *AS_OF),
+    "nightly": AS_OF,
+    "report": AS_OF,
+    "rollback": ("churn",),
+    "score": ("churn", *AS_OF),
+    "train": ("churn",),
+    "validate": (),
+}
+
+
+def partnerml(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def tables(**changed: pd.DataFrame | None) -> dict[str, pd.DataFrame]:
+    """A handful of rows: enough to validate, too few to train."""
+    days = pd.date_range("2026-01-01", periods=60, freq="D")
+    found = {
+        "partners": pd.DataFrame({"partner_id": ["p1", "p2"], "joined_at": ["2025-01-01"] * 2, "name": ["Ada", "Bo"]}),
+        "events": pd.DataFrame(
+            {"partner_id": ["p1", "p2"] * 30, "occurred_at": days.astype(str), "event_type": ["portal_login"] * 60}
+        ),
+    }
+    return {name: table for name, table in (found | changed).items() if table is not None}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write(tmp_path, **tables())
+
+
+def write(folder: Path, **frames: pd.DataFrame) -> Path:
+    (folder / "data").mkdir(exist_ok=True)
+    for name, frame in frames.items():
+        frame.to_csv(folder / "data" / f"{name}.csv", index=False)
+    path = folder / "partnerml.yaml"
+    path.write_text("data: {source: data/}\n")
+    return path
+
+
+def test_every_command_is_there_and_teaches_with_an_example():
+    listed = partnerml("--help")
+    assert listed.exit_code == 0
+    assert tuple(sorted(app.commands)) == COMMANDS
+    for name in COMMANDS:
+        assert f"\n  {name} " in listed.stdout
+        shown = partnerml(name, "--help")
+        assert shown.exit_code == 0
+        assert "Example" in shown.stdout
+        assert f"\n    partnerml {name}" in shown.stdout
+        assert "--quiet" in shown.stdout
+        assert "--json" in shown.stdout
+        assert shown.stdout == partnerml(name, "-h").stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = """
+import sys
+from partnerml.cli import app
+app.main(["train", "--help"], standalone_mode=False)
+heavy = {"pandas", "numpy", "pyarrow", "rich", "duckdb", "ibis", "sklearn", "lightgbm", "mlflow", "pydantic", "yaml"}
+print("HEAVY", sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "HEAVY []" in done.stdout
+
+
+def test_the_module_runs_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "partnerml", "--version"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.startswith("partnerml, version ")
+
+
+def test_validate_tells_what_is_there(config):
+    done = partnerml("validate", "-c", config)
+    assert done.exit_code == 0, done.stderr
+    assert "events" in done.stdout
+    assert "60" in done.stdout
+    assert "0 errors" in done.stdout
+
+
+def test_validate_in_json_is_one_document(config):
+    done = partnerml("validate", "-c", config, "--json")
+    document = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert document["ok"] is True
+    assert document["rows"] == {"partners": 2, "events": 60}
+
+
+def test_quiet_prints_nothing(config):
+    done = partnerml("validate", "-c", config, "--quiet")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("command", WHOLE)
+def test_a_missing_configuration_is_told_in_one_message(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = partnerml(command, *WHOLE[command])
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert "the configuration partnerml.yaml does not exist. Name one with -c FILE" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    done = partnerml("validate", "-c", tmp_path)
+    assert done.exit_code == 2
+    assert "is a folder, not a file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [("validate", ("--set", "data.sorce=x")), ("score", ("churn", *AS_OF, "--set", "tasks.churn.horizont_days=3"))],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(config, command, wrong):
+    done = partnerml(command, *wrong, "-c", config)
+    assert done.exit_code == 2
+    assert "unknown key; did you mean" in done.stderr
+
+
+def test_a_missing_column_is_an_error_that_names_it(tmp_path):
+    config = write(tmp_path, **tables(events=tables()["events"].drop(columns="occurred_at")))
+    done = partnerml("validate", "-c", config)
+    assert done.exit_code == 2
+    assert "occurred_at" in done.stderr
+    assert "events" in done.stderr
+    assert done.stderr.count("error:") == 1
+
+
+def test_errors_of_validate_stand_beside_the_report_in_json(tmp_path):
+    twice = pd.concat([tables()["partners"]] * 2)
+    done = partnerml("validate", "-c", write(tmp_path, **tables(partners=twice)), "--json")
+    document = json.loads(done.stdout)
+    assert done.exit_code == 2
+    assert document["ok"] is False
+    assert {"table": "partners", "severity": "error"}.items() <= document["violations"][0].items()
+    assert document["error"]["exit_code"] == 2
+    assert "partners.partner_id" in document["error"]["message"]
+
+
+def test_a_table_without_rows(tmp_path):
+    config = write(tmp_path, **tables(events=tables()["events"].iloc[:0]))
+    assert partnerml("validate", "-c", config).exit_code == 0
+    done = partnerml("train", "churn", "-c", config)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_too_little_data_to_train_says_how_much_is_needed(config):
+    done = partnerml("train", "churn", "-c", config)
+    assert done.exit_code == 2
+    assert "churn" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["score", "features", "train", "rollback"])
+def test_an_unknown_task_is_refused_with_the_nearest_one(config, command):
+    rest = [word for word in WHOLE[command] if word != "churn"]
+    done = partnerml(command, "chrun", *rest, "-c", config)
+    assert done.exit_code == 2
+    assert "there is no task 'chrun'; did you mean churn?" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["score", "features", "nightly", "report"])
+def test_a_bad_date_is_refused_by_name(config, command):
+    words = [word if word != "2026-06-01" else "2026-02-30" for word in WHOLE[command]]
+    done = partnerml(command, *words, "-c", config)
+    assert done.exit_code == 2
+    assert "--as-of must be a date" in done.stderr
+    assert "'2026-02-30'" in done.stderr
+
+
+def test_a_night_is_of_a_date(config):
+    done = partnerml("nightly", "--as-of", "2026-06-01T03:00", "-c", config)
+    assert done.exit_code == 2
+    assert "which is not 00:00 UTC" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("score", "churn"), "MissingParameter"),
+        (("validate", "-c", "nowhere.yaml"), "ConfigError"),
+        (("no-such-command",), "UsageError"),
+        (("validate", "--no-such-option"), "NoSuchOption"),
+    ],
+)
+def test_errors_in_json(arguments, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = partnerml(*arguments, "--json")
+    document = json.loads(done.stdout)
+    assert done.exit_code == 2
+    assert list(document) == ["error"]
+    assert document["error"]["exit_code"] == 2
+    assert document["error"]["type"] == kind
+    assert document["error"]["message"]
+
+
+def test_without_a_champion_score_ends_with_2_and_score_all_skips(config):
+    done = partnerml("score", "churn", *AS_OF, "-c", config)
+    assert done.exit_code == 2
+    assert "run partnerml train churn" in done.stderr
+    done = partnerml("score", "all", *AS_OF, "-c", config, "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {"scores": []}
+    assert "churn is not scored" in done.stderr
+
+
+def test_tuning_is_refused(config):
+    done = partnerml("train", "churn", "--trials", "5", "-c", config)
+    assert done.exit_code == 2
+    assert "tuning is not available in this version" in done.stderr
+
+
+def test_nothing_to_report_and_nothing_to_roll_back(config):
+    done = partnerml("report", "-c", config)
+    assert done.exit_code == 2
+    assert "there are no scores" in done.stderr
+    done = partnerml("rollback", "churn", "-c", config)
+    assert done.exit_code == 2
+    assert "error: " in done.stderr
+
+
+@pytest.mark.parametrize("command", ["validate", "nightly", "train", "score", "report", "rollback"])
+def test_a_folder_in_use_is_told(config, command):
+    with outputs.lock(config.parent / "out", purpose="partnerml nightly"):
+        done = partnerml(command, *WHOLE[command], "-c", config)
+    assert done.exit_code == 2
+    assert "is in use by `partnerml nightly` (process " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("oh [red]no[/red]"), "that is our fault: RuntimeError: oh [red]no[/red]"),
+        (InternalError("the sums differ"), "that is our fault: the sums differ"),
+        (OSError(28, "No space left on device"), "the system refused: [Errno 28] No space left on device"),
+    ],
+)
+def test_our_fault_is_1_and_says_how_to_get_the_traceback(config, monkeypatch, error, said):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("partnerml.ecosystem.Ecosystem.open", fail)
+    monkeypatch.delenv("PARTNERML_DEBUG", raising=False)
+    done = partnerml("validate", "-c", config)
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    for more, environment in ((("--debug",), {}), ((), {"PARTNERML_DEBUG": "1"})):
+        shown = CliRunner(env=environment).invoke(app, ["validate", "-c", str(config), *more])
+        assert shown.exit_code == 1
+        assert "Traceback (most recent call last)" in shown.stderr
+    document = json.loads(partnerml("validate", "-c", config, "--json").stdout)
+    assert document["error"]["exit_code"] == 1
+
+
+def test_an_interrupted_command_says_so(config, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("partnerml.ecosystem.Ecosystem.open", interrupt)
+    done = partnerml("validate", "-c", config)
+    assert done.exit_code == 130
+    assert "interrupted" in done.stderr
+
+
+def test_the_logger_is_left_as_it_was(config):
+    logger = logging.getLogger("partnerml")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    partnerml("validate", "-c", config)
+    partnerml("score", "churn", *AS_OF, "-c", config)
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+def test_init_refuses_a_folder_with_something_in_it_and_deletes_nothing(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    done = partnerml("init", tmp_path)
+    assert done.exit_code == 2
+    assert "is not empty (1 entries, the first is mine.txt)" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
+    assert partnerml("init", tmp_path, "--force").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "partnerml.yaml"]
+
+
+def test_what_init_writes_is_a_configuration_with_the_defaults(tmp_path):
+    from partnerml.config import Config
+
+    assert partnerml("init", tmp_path / "crm").exit_code == 0
+    written = Config.load(tmp_path / "crm" / "partnerml.yaml")
+    (tmp_path / "small.yaml").write_text("data: {source: crm/data/}\noutput: crm/out/\ntasks: {churn: {}}")
+    assert written.resolved() == Config.load(tmp_path / "small.yaml").resolved()
+
+
+def test_a_sample_is_ready_to_run(tmp_path):
+    done = partnerml("init", tmp_path / "trial", "--sample", "synthetic", "--partners", "60", "--json")
+    document = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert document["tables"]["partners"] == 60
+    checked = partnerml("validate", "-c", document["config"], "--json")
+    assert json.loads(checked.stdout)["violations"] == []
+    assert checked.exit_code == 0
+
+
+def test_features_and_their_dictionary(tmp_path):
+    config = partnerml("init", tmp_path / "trial", "--sample", "synthetic", "--partners", "60", "--json")
+    path = json.loads(config.stdout)["config"]
+    done = partnerml("features", "churn", "--as-of", "2025-06-01", "-c", path, "--json")
+    document = json.loads(done.stdout)
+    assert done.exit_code == 0, done.stderr
+    frame = pd.read_parquet(document["path"])
+    dictionary = json.loads((Path(document["path"]).parent / "dictionary.json").read_text())
+    assert len(frame) == document["rows"] > 0
+    assert list(frame.columns) == ["partner_id", "as_of", *(entry["name"] for entry in dictionary)]
+    assert Path(document["path"]).parent == tmp_path / "trial" / "out" / "features" / "churn" / "date=2025-06-01"
+    before = Path(document["path"]).read_bytes()
+    assert partnerml("features", "churn", "--as-of", "2025-06-01", "-c", path).exit_code == 0
+    assert Path(document["path"]).read_bytes() == before
+    elsewhere = tmp_path / "elsewhere"
+    described = partnerml("features", "churn", "--as-of", "2025-06-01", "-c", path, "--out", elsewhere, "--describe")
+    assert "portal logins" in described.stdout
+    assert not elsewhere.exists()
+    assert partnerml("features", "churn", "--as-of", "2025-06-01", "-c", path, "--out", elsewhere).exit_code == 0
+    assert (elsewhere / "features.parquet").read_bytes() == before

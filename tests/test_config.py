@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from pathlib import Path
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partnerml.config import DEFAULT_TRAITS, Config, describe, parse_duration
+from partnerml.errors import ConfigError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "partnerml.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(tree: dict, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_dict(tree, overrides=overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["olist", "nightly", "synthetic"])
+def test_shipped_configurations_load_and_read_back(name: str) -> None:
+    config = Config.load(CONFIGS / f"{name}.yaml")
+    assert config.tasks.churn is not None
+    assert Config.from_dict(json.loads(json.dumps(config.resolved()))) == config
+
+
+def test_the_smallest_configuration_has_the_documented_defaults(tmp_path: Path) -> None:
+    config = Config.load(write(tmp_path, "data: {source: data/}"))
+    assert config.data.source == str(tmp_path / "data")
+    assert config.out == tmp_path / "out"
+    assert config.spill == tmp_path / "out" / ".spill"
+    assert config.tracking_uri == f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}"
+    assert config.tasks.churn is not None
+    churn = config.tasks.churn
+    assert (churn.horizon_days, churn.inactivity_days, churn.active_within_days) == (90, 90, 90)
+    assert config.traits.partners == DEFAULT_TRAITS
+    assert config.validation.max_rejected == 0.01
+    assert config.report.bands == (0.25, 0.5, 0.75)
+    assert config.seed == 0
+    assert config.data.lag("events") == dt.timedelta(0)
+    assert config.data.timezone("events") == "UTC"
+
+
+def test_an_unknown_key_is_refused_with_path_file_and_nearest_key(tmp_path: Path) -> None:
+    path = write(tmp_path, "tasks: {churn: {horizon_day: 30}}")
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: tasks.churn.horizon_day: unknown key; did you mean horizon_days?")
+
+
+@pytest.mark.parametrize(
+    ("tree", "parts"),
+    [
+        ({"data": {"sorce": "x"}}, ("data.sorce", "did you mean source")),
+        ({"data": {"tables": {"deal": {"from": "x"}}}}, ("data.tables.deal", "did you mean deals")),
+        (
+            {"data": {"tables": {"deals": {"columns": {"outcom": "x"}}}}},
+            ("data.tables.deals.columns.outcom", "did you mean outcome"),
+        ),
+        (
+            {"data": {"tables": {"deals": [{}, {"columns": {"amount": {"exp": "x"}}}]}}},
+            ("data.tables.deals.1.columns.amount.exp", "did you mean expr"),
+        ),
+        (
+            {"data": {"tables": {"partners": {"columns": {"a__b": "x"}}}}},
+            ("partners.columns.a__b", "single underscores"),
+        ),
+        ({"data": {"tables": {"deals": {"columns": {"amount": {}}}}}}, ("exactly one of from, const and expr",)),
+        (
+            {"data": {"tables": {"deals": {"columns": {"amount": {"from": "a", "default": "b"}}}}}},
+            ("default belongs to values",),
+        ),
+        (
+            {"data": {"tables": {"deals": {"columns": {"role": {"const": "a", "values": {"a": "b"}}}}}}},
+            ("values needs from or expr",),
+        ),
+        ({"data": {"tables": {"deals": {"sql": "select 1", "where": "x"}}}}, ("move where into the SELECT",)),
+        ({"data": {"tables": {"deals": []}}}, ("data.tables.deals", "null to leave the table out")),
+        ({"data": {"tables": {"deals": {"lag": "2 weeks"}}}}, ("data.tables.deals.lag", "such as 2d", "'2 weeks'")),
+        ({"data": {"tables": {"deals": [{"lag": "2d"}, {"lag": "3d"}]}}}, ("must agree on lag",)),
+        ({"data": {"tables": {"deals": {"timezone": "Berlin"}}}}, ("'Berlin' is not an IANA time zone",)),
+        ({"data": {"currency": {"to": "EUR", "rates": {"USD": -1.0}}}}, ("data.currency.rates", "USD", "above 0")),
+        ({"data": {"currency": {}}}, ("data.currency.to",)),
+        ({"tasks": {"churn": {"horizon_days": "90"}}}, ("tasks.churn.horizon_days", "integer", "'90'")),
+        ({"tasks": {"churn": {"horizon_days": 30}}}, ("horizon_days (30) is below inactivity_days (90)",)),
+        ({"traits": {"partners": "tier"}}, ("traits.partners", "'tier'")),
+        ({"report": {"bands": [0.5, 0.25, 0.75]}}, ("report.bands", "increasing")),
+        ({"engine": {"memory_limit": "lots"}}, ("engine.memory_limit", "2GB", "'lots'")),
+        ({"engine": {"threads": 0}}, ("engine.threads",)),
+        ({"validation": {"max_rejected": 2}}, ("validation.max_rejected",)),
+        ({"seed": -1}, ("seed",)),
+        ({"data": {"tables": {"events": {"where": "a {b} c", "sql": "x"}}}}, ("move where",)),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(tree: dict, parts: tuple[str, ...]) -> None:
+    message = refusal(tree)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("tree", "key"),
+    [
+        ({"tasks": {"fit": {}}}, "tasks.fit"),
+        ({"tasks": {"churn": {}, "propensity": {}}}, "tasks.propensity"),
+        ({"tasks": {"close": None}}, "tasks.close"),
+        ({"routing": {}}, "routing"),
+    ],
+)
+def test_what_is_not_there_yet_is_refused_as_such(tree: dict, key: str) -> None:
+    assert f"{key}: not available in this version" in refusal(tree)
+
+
+def test_a_listed_task_is_wanted_and_an_unlisted_one_is_not() -> None:
+    assert Config.from_dict({"tasks": {"churn": None}}).tasks.churn is not None
+    assert Config.from_dict({}).tasks.churn is not None
+    assert Config.from_dict({"tasks": {}}).tasks.churn is None
+
+
+def test_all_problems_are_named_at_once() -> None:
+    message = refusal({"seed": "x", "validation": {"max_rejected": "y"}})
+    assert "seed" in message
+    assert "validation.max_rejected" in message
+
+
+def test_paths_start_at_the_file_and_those_of_overrides_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "work").mkdir()
+    text = """
+    data:
+      source: data/
+      sources: {a: ../x/*.csv}
+      tables: {deals: {columns: {vertical: {from: v, values: maps/v.csv}}}}
+    mlflow: {tracking_uri: "sqlite:///store.db"}
+    """
+    path = write(tmp_path / "etc", text)
+    monkeypatch.chdir(tmp_path / "work")
+    config = Config.load(os.path.relpath(path), ["output=results", "engine.spill=/tmp/s"])
+    assert config.data.source == str(tmp_path / "etc" / "data")
+    assert config.data.sources["a"] == str(tmp_path / "x" / "*.csv")
+    assert config.out == tmp_path / "work" / "results"
+    assert config.engine.spill == "/tmp/s"
+    assert config.tracking_uri == f"sqlite:///{tmp_path / 'etc' / 'store.db'}"
+    blocks = config.data.tables["deals"]
+    assert blocks is not None
+    assert blocks[0].columns is not None
+    assert blocks[0].columns["vertical"].values == str(tmp_path / "etc" / "maps" / "v.csv")
+
+
+def test_a_url_stays_as_it_is() -> None:
+    assert Config.of_source("postgres://host/db").data.source == "postgres://host/db"
+
+
+def test_overrides_are_yaml_and_replace() -> None:
+    config = Config.from_dict(
+        {"tasks": {"churn": {"horizon_days": 120}}},
+        overrides=["tasks.churn.active_within_days=null", "traits.partners=[tier, country]", "data.source=a=b"],
+    )
+    assert config.tasks.churn is not None
+    assert (config.tasks.churn.horizon_days, config.tasks.churn.active_within_days) == (120, None)
+    assert config.traits.partners == ("tier", "country")
+    assert config.data.source is not None
+    assert config.data.source.endswith("a=b")
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("seed", "KEY=VALUE is needed"),
+        ("=1", "KEY=VALUE is needed"),
+        ("a..b=1", "KEY=VALUE is needed"),
+        ("seed.x=1", "seed is a single value"),
+        ("data.tables.deals.0.from=x", "data.tables.deals is a list, so nothing lies below it"),
+        ("seed=[1", "not valid YAML"),
+        ("sed=1", "did you mean seed"),
+    ],
+)
+def test_a_wrong_override_is_refused(override: str, part: str) -> None:
+    assert part in refusal({"seed": 1, "data": {"tables": {"deals": [{"from": "a"}]}}}, override)
+
+
+def test_yaml_keeps_norway_postal_codes_and_dates_as_text(tmp_path: Path) -> None:
+    text = """
+    data:
+      tables:
+        partners:
+          columns:
+            partner_id: Id
+            country: {from: c, values: {Norge: NO, yes: ON}}
+            postal_code: {const: 01067}
+            joined_at: {const: 2024-01-01}
+            capacity_per_day: {const: 5}
+    """
+    blocks = Config.load(write(tmp_path, text)).data.tables["partners"]
+    assert blocks is not None
+    columns = blocks[0].columns
+    assert columns is not None
+    assert columns["country"].values == {"Norge": "NO", "yes": "ON"}
+    assert columns["postal_code"].const == "01067"
+    assert columns["joined_at"].const == "2024-01-01"
+    assert columns["capacity_per_day"].const == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("a: [1", "line 1"),
+        ("seed: 1\nseed: 2", "'seed' is there twice"),
+        ("- a", "a mapping of keys is needed at the top"),
+        ("data: {tables: {? [a] : 1}}", "unhashable key"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str, part: str) -> None:
+    with pytest.raises(ConfigError, match=r"partnerml\.yaml") as caught:
+        Config.load(write(tmp_path, text))
+    assert part in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Config.load(tmp_path / "absent.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"output: caf\xe9")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        Config.load(tmp_path / "latin.yaml")
+
+
+def test_a_configuration_is_frozen() -> None:
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        Config.from_dict({}).seed = 1  # type: ignore[misc]
+
+
+def test_resolved_keeps_the_difference_between_null_and_absent() -> None:
+    columns = {
+        "vertical": {"from": "v", "values": {"a": "b"}, "default": None},
+        "product": {"from": "v", "values": {"a": "b"}},
+        "role": {"const": None},
+    }
+    config = Config.from_dict({"data": {"tables": {"deals": {"from": "x", "columns": columns}, "leads": None}}})
+    again = Config.from_dict(config.resolved())
+    assert again == config
+    blocks = again.data.tables["deals"]
+    assert blocks is not None
+    assert blocks[0].columns is not None
+    assert blocks[0].columns["vertical"].has_default
+    assert not blocks[0].columns["product"].has_default
+    assert again.data.tables["leads"] is None
+
+
+@given(st.integers(0, 5000), st.sampled_from("wdhm"))
+def test_durations_read_back(number: int, unit: str) -> None:
+    config = Config.from_dict({"data": {"tables": {"events": {"lag": f"{number}{unit}"}}}})
+    expected = number * {"w": 7 * 86400, "d": 86400, "h": 3600, "m": 60}[unit]
+    assert config.data.lag("events").total_seconds() == expected
+    assert Config.from_dict(config.resolved()).data.lag("events") == config.data.lag("events")
+
+
+@pytest.mark.parametrize("value", ["2", "d", "-2d", "2y", 2, None, "1.5d"])
+def test_other_durations_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="such as 2d"):
+        parse_duration(value)
+
+
+def test_every_key_is_described() -> None:
+    keys = {item.key: item for item in describe()}
+    assert all(item.meaning for item in keys.values())
+    assert keys["tasks.churn.horizon_days"].default == "90"
+    assert keys["data.tables.NAME.columns.NAME.values"].type == "mapping or text or null"
+    assert keys["engine.threads"].type == "integer or null"
+    assert keys["data.currency.to"].default == "required"
+    assert {"data.source", "output", "seed", "mlflow.tracking_uri", "report.bands"} <= set(keys)

@@ -1,0 +1,44 @@
+"""`import partnerml` costs next to nothing: what is heavy comes with the names that need it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import partnerml
+
+HEAVY = (
+    "numpy", "pandas", "pyarrow", "scipy", "sklearn", "lightgbm", "ibis", "duckdb", "sqlglot", "mlflow", "matplotlib",
+    "shap", "optuna", "pydantic", "jinja2", "pycountry", "rich",
+)  # fmt: skip
+
+
+def imported_by(statement: str) -> set[str]:
+    """Top-level modules that a statement imports in a fresh interpreter."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_import_brings_nothing_heavy() -> None:
+    assert not imported_by("import partnerml") & set(HEAVY)
+
+
+def test_the_check_sees_what_is_imported() -> None:
+    assert {"numpy", "pandas"} <= imported_by("import pandas") & set(HEAVY)
+
+
+def test_help_of_the_command_line_brings_nothing_heavy() -> None:
+    heavy = imported_by("from partnerml.cli import app\napp.main(['--help'], standalone_mode=False)") & set(HEAVY)
+    assert not heavy
+
+
+@pytest.mark.slow
+def test_each_public_name_can_come_first() -> None:
+    # a name that only resolves after another one was used would be found by no other test
+    names = [name for name in partnerml.__all__ if not name.startswith("__")]
+    for name in names:
+        assert "partnerml" in imported_by(f"from partnerml import {name}")
