@@ -200,7 +200,7 @@ def test_a_night_is_of_a_date(config):
     [
         (("score", "churn"), "MissingParameter"),
         (("validate", "-c", "nowhere.yaml"), "ConfigError"),
-        (("no-such-command",), "UsageError"),
+        (("no-such-command",), "NoSuchCommand"),
         (("validate", "--no-such-option"), "NoSuchOption"),
     ],
 )
@@ -321,6 +321,7 @@ def test_a_sample_is_ready_to_run(tmp_path):
     assert checked.exit_code == 0
 
 
+@pytest.mark.slow
 def test_features_and_their_dictionary(tmp_path):
     config = partnerml("init", tmp_path / "trial", "--sample", "synthetic", "--partners", "60", "--json")
     path = json.loads(config.stdout)["config"]

@@ -11,7 +11,7 @@ from tests.made_up import AS_OF, LOGINS, model, partners, scores
 
 from partnerml.ecosystem._report import ValidationReport, Violation
 from partnerml.report import Scored, build_report, call_first
-from partnerml.report._content import bands, headline
+from partnerml.report._content import bands, drivers, headline
 from partnerml.report._figures import histogram
 from partnerml.report._words import Money, percent
 
@@ -115,6 +115,15 @@ def test_bands_add_up():
     ]
     assert sum(band["partners"] for band in found) == len(frame)
     assert sum(band["expected"] for band in found) == pytest.approx(frame["score"].sum())
+
+
+def test_a_driver_counts_each_partner_once():
+    reasons = [{"feature": LOGINS, "value": 1.0, "effect": effect, "text": ""} for effect in (0.5, -0.2)]
+    frame = scores(6).assign(reasons=[reasons] * 5 + [None])
+    assert drivers(frame, model().dictionary) == [
+        {"subject": "portal logins", "raises": 5, "lowers": 0, "strength": pytest.approx(1.5), "share": 1.0}
+    ]
+    assert drivers(frame.iloc[5:], model().dictionary) == []
 
 
 def test_call_first_is_by_revenue_at_risk_and_low_risk_comes_last():

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from partnerml.tasks import Task
 
 DONE, SKIPPED = "done", "skipped"
-_ABOUT_PARTNERS = ("partner_id", "name", "partner_type", "country", "tier")
+_ABOUT_PARTNERS = ("partner_id", "name", "partner_type", "country", "region", "tier")
 
 # `validate` finds rows in the future by the clock; a night must come out the same whenever it is run again
 _NO_CLOCK = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
@@ -239,8 +239,9 @@ class _Night:
         with self.progress.stage(name):
             stage = work(name)
         self.seconds[name] = time.monotonic() - started
+        told = {earlier.reason for earlier in self.stages.values()}
         self.stages[name] = stage
-        if stage.status == SKIPPED:
+        if stage.status == SKIPPED and stage.reason not in told:
             _logger.warning("%s skipped: %s", name, stage.reason)
         self._save()
 

@@ -110,7 +110,7 @@ class Bars(Progress):
             rich.progress.SpinnerColumn(),
             rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(bar_width=32),
-            rich.progress.MofNCompleteColumn(),
+            rich.progress.TaskProgressColumn(),
             rich.progress.TimeElapsedColumn(),
             console=self.console,
             transient=True,

@@ -196,8 +196,12 @@ def _trend(frame: pd.DataFrame, partners: pd.Series, scores: npt.NDArray[np.floa
 def risk_curve(
     task: tasks.Task, model: Model, X: pd.DataFrame, scores: npt.NDArray[np.float64]
 ) -> Mapping[str, npt.NDArray[np.float64]]:
-    """Return P(silent by as_of + h) for each h of `RISK_DAYS`: null where the silence cannot be over by then."""
-    possible = [days for days in RISK_DAYS if days >= task.label.inactivity_days]
+    """Return P(silent by as_of + h) for each h of `RISK_DAYS`.
+
+    Null where the silence cannot be over by then, and beyond what training followed anybody for.
+    """
+    furthest = 0.0 if model.hazard is None else model.hazard.grid_days[-1]
+    possible = [days for days in RISK_DAYS if task.label.inactivity_days <= days <= furthest]
     curve = model.risk_curve(X, possible, scores)
     missing = np.full(len(X), np.nan)
     return {f"risk_{days}d": curve[:, possible.index(days)] if days in possible else missing for days in RISK_DAYS}

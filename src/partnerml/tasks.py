@@ -219,7 +219,7 @@ def build_dataset(
         catalogue = Catalogue.from_dict(catalogue)
     if not labels:
         return build(eco, population=task.population, label=None, catalogue=catalogue, as_of=moments)
-    known = eco.default_until() if until is None else moment_of(until, name="until")
+    known = moment_of(eco.default_until() if until is None else until, name="until")
     return build(eco, population=task.population, label=task.label, catalogue=catalogue, as_of=moments, until=known)
 
 

@@ -9,9 +9,9 @@ import itertools
 import pandas as pd
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.features import tables as made
 
 from partnerml.features import Catalogue, ChurnLabel, Feature, Population, build, build_rows
-from tests.features import tables as made
 
 DAY = made.DAY
 AS_OF = made.START + 31 * DAY
@@ -78,7 +78,7 @@ def with_another_future(tables, lags, cut, draw):
     return changed
 
 
-@settings(max_examples=15, **quick)
+@settings(max_examples=5, **quick)
 @given(made.ecosystems((AS_OF,)), st.data())
 def test_the_future_changes_no_feature(backend, drawn, data):
     tables, lags = drawn
@@ -95,7 +95,7 @@ def test_the_future_changes_no_feature(backend, drawn, data):
     pd.testing.assert_frame_equal(found[0].X, found[1].X, check_categorical=False)
 
 
-@settings(max_examples=15, **quick)
+@settings(max_examples=5, **quick)
 @given(made.ecosystems((made.START,)), st.data())
 def test_what_is_known_at_until_changes_no_label(backend, drawn, data):
     tables, lags = drawn

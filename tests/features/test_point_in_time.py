@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import itertools
 import math
 
@@ -10,10 +11,10 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-
-from partnerml.features import Activity, Catalogue, Feature, build_rows
 from tests.features import tables as made
 from tests.oracles import point_in_time as oracle
+
+from partnerml.features import Activity, Catalogue, Feature, build_rows
 
 NAMES = (
     *(f"events__all__{m}__{d}d" for m in ("count", "value", "active_days", "distinct_types") for d in made.WINDOWS),
@@ -44,7 +45,7 @@ quick = {
     "suppress_health_check": list(HealthCheck),
     "phases": (Phase.explicit, Phase.reuse, Phase.generate),
 }
-few = settings(max_examples=15, **quick)
+few = settings(max_examples=8, **quick)
 
 
 def check(backend, tables, lags, as_of, names, activity):
@@ -77,7 +78,9 @@ def check(backend, tables, lags, as_of, names, activity):
 def same(found, expected):
     if expected is None or pd.isna(found):
         return expected is None and pd.isna(found)
-    return found == expected if isinstance(expected, str) else math.isclose(found, expected, rel_tol=1e-12, abs_tol=1e-12)
+    return (
+        found == expected if isinstance(expected, str) else math.isclose(found, expected, rel_tol=1e-12, abs_tol=1e-12)
+    )
 
 
 @few
@@ -100,8 +103,33 @@ def test_equal_to_the_oracle_off_midnight(backend, drawn, names, activity):
     check(backend, *drawn, made.OFF_MIDNIGHT, names, activity)
 
 
+def test_a_day_that_an_edge_cuts_counts_once(backend):
+    as_of = made.START + dt.timedelta(hours=12, minutes=30)
+    around = [as_of - 7 * made.DAY + dt.timedelta(hours=hours) for hours in (-1, 1)]
+    late = as_of - made.DAY
+    rows = [
+        {"partner_id": "A", "occurred_at": moment, "event_type": "login", "recorded_at": moment + delay}
+        for moment, delay in [*((m, 0 * made.DAY) for m in around), (late, 0 * made.DAY), (late, made.DAY - made.TICK)]
+    ]
+    tables = {"partners": [{"partner_id": partner} for partner in made.PARTNERS], "events": rows}
+    names = tuple(f"events__all__active_days__{window}" for window in ("7d", "30d", "ever"))
+    check(backend, tables, {}, (as_of, as_of + made.DAY), names, Activity())
+
+
 @pytest.mark.slow
-@settings(max_examples=4, **quick)
+@settings(max_examples=3, **quick)
 @given(drawn=made.ecosystems(made.MIDNIGHTS))
 def test_all_features_at_once(backend, drawn):
     check(backend, *drawn, made.MIDNIGHTS, NAMES, Activity())
+
+
+@pytest.mark.slow
+@settings(max_examples=30, **quick)
+@given(
+    drawn=made.ecosystems(made.MIDNIGHTS),
+    as_of=st.sampled_from([made.MIDNIGHTS, made.OFF_MIDNIGHT, made.MIDNIGHTS[1:2], made.OFF_MIDNIGHT[1:2]]),
+    names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=8, unique=True),
+    activity=st.sampled_from(ACTIVITIES),
+)
+def test_many_worlds(backend, drawn, as_of, names, activity):
+    check(backend, *drawn, as_of, names, activity)

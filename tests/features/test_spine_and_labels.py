@@ -9,15 +9,15 @@ import math
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-
-from partnerml.errors import ConfigError
-from partnerml.features import Activity, Catalogue, ChurnLabel, Population, build, first_activity, largest_lag
 from tests.features import tables as made
 from tests.oracles import point_in_time as oracle
 
+from partnerml.errors import ConfigError
+from partnerml.features import Activity, Catalogue, ChurnLabel, Population, build, first_activity, largest_lag
+
 DAY, START, TICK = made.DAY, made.START, made.TICK
 few = settings(
-    max_examples=20,
+    max_examples=8,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
@@ -109,6 +109,8 @@ def test_activity_at_the_end_of_the_horizon_comes_too_late(backend):
 def test_a_silence_may_begin_after_activity(backend):
     assert one(backend, [5], horizon_days=90, inactivity_days=30) == (1.0, 35.0, True)
     assert one(backend, [5, 30, 50], horizon_days=90, inactivity_days=30) == (1.0, 80.0, True)
+    assert one(backend, [5, 35], horizon_days=90, inactivity_days=30) == (1.0, 35.0, True)
+    assert one(backend, [0, 35], horizon_days=90, inactivity_days=30) == (1.0, 30.0, True)
 
 
 def test_a_silence_that_ends_after_the_horizon_is_no_churn_within_it(backend):
@@ -136,6 +138,21 @@ def test_the_largest_lag_delays_maturity_and_ends_observation(backend):
     assert math.isnan(one(backend, [10, 50, 89], until=91, lags=lags)[0])
     y, duration, observed = one(backend, [10, 50, 89], until=92, lags=lags)
     assert (y, duration, observed) == (0.0, 90.0, False)
+
+
+def test_what_is_recorded_at_until_is_unseen(backend):
+    until = START + 90 * DAY
+    row = {"partner_id": "A", "occurred_at": START + 50 * DAY, "event_type": "login"}
+    before = {**row, "occurred_at": START - DAY}
+    labels = []
+    for recorded_at in (until - TICK, until):
+        tables = {"partners": [{"partner_id": "A"}], "events": [before, {**row, "recorded_at": recorded_at}]}
+        with contextlib.closing(made.Tables(backend, tables)) as eco:
+            data = build(
+                eco, population=Population(), label=ChurnLabel(), catalogue=NOTHING, as_of=[START], until=until
+            )
+        labels.append(data.y[0])
+    assert labels == [0.0, 1.0]
 
 
 def test_a_horizon_shorter_than_the_silence_is_refused():

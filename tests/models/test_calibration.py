@@ -25,7 +25,7 @@ def test_recovers_slope_and_intercept():
     assert fitted.intercept == pytest.approx(-1.2, abs=0.04)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(30, 400),
     st.floats(0.2, 3),

@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from partnerml.errors import ModelError, NotEnoughDataError
 from partnerml.models import BoostedTrees
 
-SMALL = {"n_estimators": 40, "learning_rate": 0.1, "min_child_samples": 20}
+SMALL = {"n_estimators": 40, "n_seeds": 3, "learning_rate": 0.1, "min_child_samples": 20}
 
 
 def make_rows(n, seed=0):

@@ -6,8 +6,9 @@ columns; a missing column is a missing key.
 
 from __future__ import annotations
 
+import itertools
 import math
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 DAY = timedelta(days=1)
@@ -80,45 +81,43 @@ def feature(name, partner_id, as_of, tables, *, lags=None, event_types=(), inclu
         return _of_partner(kind, measure, partner_id, as_of, tables, lags, static)
     rows = [row for row in stream(tables, lags) if row[0] == partner_id and row[3] < as_of and row[4] < as_of]
     rows = _series(rows, source, kind, event_types, include, exclude)
-
-    def within(days, until=as_of):
-        return [row for row in rows if until - days * DAY <= row[3] < until]
-
-    if window == "ever":
-        seen = rows
-    elif window.endswith("w"):
-        seen = within(7 * int(window[:-1]))
-    else:
-        seen = within(int(window.split("_")[0][:-1]))
+    if measure in ("count_ratio", "prior_ratio", "count_trend"):
+        return _compared(measure, window, rows, as_of)
+    seen = rows if window == "ever" else _within(rows, int(window[:-1]), as_of)
     moments = [row[3] for row in seen]
-    if measure == "count":
-        return float(len(seen))
-    if measure in ("value", "amount"):
-        total = sum((_decimal(row[6]) for row in seen if row[6] is not None), Decimal(0))
-        return float(total)
-    if measure == "active_days":
-        return float(len({moment.date() for moment in moments}))
-    if measure == "distinct_types":
-        return float(len({row[2] if row[2] in event_types else None for row in seen}))
-    if measure == "recency_days":
-        return _days(as_of - max(moments)) if moments else None
-    if measure == "age_days":
-        return _days(as_of - min(moments)) if moments else None
+    if measure.startswith("gap") or measure == "recency_over_gap":
+        return _gap(measure, sorted({moment.date() for moment in moments}), moments, as_of)
+    total = sum((_decimal(row[6]) for row in seen if row[6] is not None), Decimal(0))
+    return {
+        "count": float(len(seen)),
+        "value": float(total),
+        "amount": float(total),
+        "active_days": float(len({moment.date() for moment in moments})),
+        "distinct_types": float(len({row[2] if row[2] in event_types else None for row in seen})),
+        "recency_days": _days(as_of - max(moments)) if moments else None,
+        "age_days": _days(as_of - min(moments)) if moments else None,
+    }[measure]
+
+
+def _within(rows, days, until):
+    return [row for row in rows if until - days * DAY <= row[3] < until]
+
+
+def _compared(measure, window, rows, as_of):
     if measure == "count_ratio":
         a, b = (int(part[:-1]) for part in window.split("_"))
-        return (len(within(a)) / a) / (len(within(b)) / b) if within(b) else None
+        long = len(_within(rows, b, as_of))
+        return (len(_within(rows, a, as_of)) / a) / (long / b) if long else None
     if measure == "prior_ratio":
         days = int(window[:-1])
-        before = within(days, as_of - days * DAY)
-        return len(seen) / len(before) if before else None
-    if measure == "count_trend":
-        weeks = int(window[:-1])
-        return _slope([len(within(7, as_of - 7 * week * DAY)) for week in reversed(range(weeks))])
-    return _gap(measure, sorted({moment.date() for moment in moments}), moments, as_of)
+        before = len(_within(rows, days, as_of - days * DAY))
+        return len(_within(rows, days, as_of)) / before if before else None
+    weeks = reversed(range(int(window[:-1])))
+    return _slope([len(_within(rows, 7, as_of - 7 * week * DAY)) for week in weeks])
 
 
 def _gap(measure, days, moments, as_of):
-    gaps = [(b - a).days for a, b in zip(days, days[1:], strict=False)]
+    gaps = [(b - a).days for a, b in itertools.pairwise(days)]
     if not gaps:
         return None
     mean = sum(gaps) / len(gaps)
@@ -181,9 +180,7 @@ def in_population(partner_id, as_of, tables, *, active_within_days=90, lags=None
     return any(moment >= as_of - active_within_days * DAY for moment in active)
 
 
-def label(
-    partner_id, as_of, tables, *, until, horizon_days=90, inactivity_days=90, lags=None, include=(), exclude=()
-):
+def label(partner_id, as_of, tables, *, until, horizon_days=90, inactivity_days=90, lags=None, include=(), exclude=()):
     """(y or None, duration_days, observed) of a partner at a moment."""
     lags = lags or {}
     (partner,) = (row for row in tables["partners"] if row["partner_id"] == partner_id)

@@ -38,7 +38,7 @@ def _table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
 
     made = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(Text(column), justify="right" if column in numbers else "left", no_wrap=column in numbers)
+        made.add_column(Text(column), justify="right" if column in numbers else "left")
     return made
 
 
@@ -123,25 +123,16 @@ def trained(console: Console, outcomes: Sequence[Outcome]) -> None:
         say(console, f"{outcome.task} {outcome.version}: {verdict}; {outcome.verdict}")
 
 
-_METRICS = ("auc", "average_precision", "brier", "log_loss", "ece", "mean_prediction")
+_METRICS = ("auc", "average_precision", "brier", "log_loss", "mean_prediction")
 
 
 def evaluation(console: Console, task: str, found: Mapping[str, Any]) -> None:
     """Print the metrics of a model beside its baselines, with 95 % intervals."""
     title = (
         f"{task}: out of time, {found['rows']:,} rows of {found['partners']:,} partners, "
-        f"base rate {found['models']['model']['base_rate']['estimate']:.4f}; 95 % intervals below"
+        f"base rate {found['models']['model']['base_rate']['estimate']:.4f}; below each figure its 95 % interval"
     )
-    columns = (
-        "model",
-        "AUC",
-        "average precision",
-        "Brier",
-        "log loss",
-        "ECE",
-        "mean prediction",
-        "log loss minus model's",
-    )
+    columns = ("model", "AUC", "average precision", "Brier", "log loss", "mean prediction", "log loss above model's")
     shown = _table(title, *columns, numbers=columns[1:])
     for name, metrics in sorted(found["models"].items(), key=lambda item: (item[0] != "model", item[0])):
         cells = [_interval(metrics[metric]) for metric in _METRICS]
@@ -149,6 +140,7 @@ def evaluation(console: Console, task: str, found: Mapping[str, Any]) -> None:
             "" if name == "model" else _interval(_reversed(found["differences"][name]["log_loss"]), signed=True)
         )
         _add(shown, name, *cells, difference, style="bold" if name == "model" else None)
+    shown.columns[0].no_wrap = True
     console.print(shown)
 
 
@@ -162,7 +154,7 @@ def _reversed(difference: Mapping[str, float | None]) -> dict[str, float | None]
 def _interval(found: Mapping[str, float | None], *, signed: bool = False) -> str:
     form = "+.4f" if signed else ".4f"
     texts = [_number(found[key], form) for key in ("estimate", "low", "high")]
-    return f"{texts[0]}\n[{texts[1]}, {texts[2]}]"
+    return f"{texts[0]}\n{texts[1]} {texts[2]}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -204,9 +196,13 @@ def rolled_back(console: Console, document: Mapping[str, Any]) -> None:
 def night(console: Console, done: Night) -> None:
     """Print the stages of a night and where its outputs lie."""
     shown = _table(f"Night of {done.as_of:%Y-%m-%d}", "stage", "status", "")
+    told: set[str] = set()
     for stage in done.stages:
         status = f"{stage.status}, as before" if stage.repeated else stage.status
-        _add(shown, stage.name, status, stage.reason or _facts(stage.facts))
+        # what is not trained is not scored, for the same reason
+        reason = "as above" if stage.reason in told else stage.reason
+        told |= {stage.reason} - {""}
+        _add(shown, stage.name, status, reason or _facts(stage.facts))
     console.print(shown)
     path(console, "report", done.report)
 

@@ -304,7 +304,8 @@ def _dataset(
     keys["as_of"] = keys["as_of"].dt.tz_localize("UTC")
     X = frame[list(catalogue.names)]
     texts = [name for name in X.columns if not pd.api.types.is_numeric_dtype(X[name].dtype)]
-    X = X.astype({name: "category" if name in texts else "float64" for name in X.columns})
+    # a cast by column leaves one block a column, which every later copy pays for: copy once, together
+    X = X.astype({name: "category" if name in texts else "float64" for name in X.columns}).copy()
     y = frame["y"].astype("float64") if labelled else None
     times = frame[["duration_days", "observed"]].astype({"observed": bool}) if labelled else None
     weights = pd.Series(1.0, index=frame.index, name="weight")

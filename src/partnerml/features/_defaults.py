@@ -44,7 +44,8 @@ def default_catalogue(eco: Ecosystem, *, before: datetime, activity: Activity | 
     """
     chosen = activity or Activity()
     types, has_values = _event_types(eco, naive_utc(before))
-    features = list(_activity())
+    # the particular before the general: of columns that are equal in every row, training keeps the first
+    features: list[Feature] = []
     if eco.has("events"):
         features.extend(_events(types, has_values))
     if eco.has("deals"):
@@ -54,6 +55,7 @@ def default_catalogue(eco: Ecosystem, *, before: datetime, activity: Activity | 
             Feature("certifications", "all", m, w) for m, w in (("count", "365d"), ("recency_days", "ever"))
         )
     static, historic = static_traits(eco), historic_traits(eco)
+    features.extend(_activity())
     if eco.has("partners", "joined_at"):
         features.append(Feature("partners", "all", "tenure_days", "asof"))
     features.extend(Feature("partners", name, "trait", "asof") for name in dict.fromkeys((*static, *historic)))
@@ -77,34 +79,45 @@ def _event_types(eco: Ecosystem, before: datetime) -> tuple[tuple[str, ...], boo
 
 
 def _activity() -> Iterator[Feature]:
-    for measure in ("count", "active_days"):
-        yield from (Feature("activity", "all", measure, f"{days}d") for days in WINDOWS)
+    # by day: a sale that is an event and a won deal at once is one
+    yield from (Feature("activity", "all", "active_days", f"{days}d") for days in WINDOWS)
     for measure in ("active_days", "recency_days", "age_days"):
         yield Feature("activity", "all", measure, "ever")
-    yield from (Feature("activity", "all", "count_ratio", f"{a}d_{b}d") for a, b in RATIOS)
-    yield from (Feature("activity", "all", "prior_ratio", f"{days}d") for days in (30, 90))
-    yield from (Feature("activity", "all", "count_trend", f"{weeks}w") for weeks in TREND_WEEKS)
     for measure in ("gap_mean", "gap_max", "gap_sd", "recency_over_gap"):
         yield Feature("activity", "all", measure, "365d")
 
 
 def _events(types: tuple[str, ...], has_values: bool) -> Iterator[Feature]:
+    if len(types) > 1:
+        for kind in types:
+            yield from _event_type(kind, has_values)
+        yield from (Feature("events", "all", "distinct_types", f"{days}d") for days in (30, 90, 365))
+        yield Feature("events", OTHER, "count", "90d")
+    # the one type that there is has the name that people know it by
+    yield from _every_event(types[0] if len(types) == 1 else "all", has_values)
+
+
+def _every_event(kind: str, has_values: bool) -> Iterator[Feature]:
     for measure in ("count", "active_days", *(("value",) if has_values else ())):
-        yield from (Feature("events", "all", measure, f"{days}d") for days in WINDOWS)
-    yield Feature("events", "all", "recency_days", "ever")
-    yield Feature("events", "all", "age_days", "ever")
-    yield from (Feature("events", "all", "count_ratio", f"{a}d_{b}d") for a, b in RATIOS)
-    if len(types) < 2:
-        return  # the one type is what "all" says already
-    yield from (Feature("events", "all", "distinct_types", f"{days}d") for days in (30, 90, 365))
-    for kind in types:
-        yield from (Feature("events", kind, "count", f"{days}d") for days in WINDOWS)
-        yield from (Feature("events", kind, "active_days", f"{days}d") for days in (90, 365))
-        yield Feature("events", kind, "recency_days", "ever")
-        yield Feature("events", kind, "count_ratio", "30d_90d")
-        if has_values:
-            yield from (Feature("events", kind, "value", f"{days}d") for days in (90, 365))
-    yield Feature("events", OTHER, "count", "90d")
+        yield from (Feature("events", kind, measure, f"{days}d") for days in WINDOWS)
+    yield Feature("events", kind, "recency_days", "ever")
+    yield Feature("events", kind, "age_days", "ever")
+    yield from _changes("events", kind)
+
+
+def _event_type(kind: str, has_values: bool) -> Iterator[Feature]:
+    yield from (Feature("events", kind, "count", f"{days}d") for days in WINDOWS)
+    yield from (Feature("events", kind, "active_days", f"{days}d") for days in (90, 365))
+    yield Feature("events", kind, "recency_days", "ever")
+    yield Feature("events", kind, "count_ratio", "30d_90d")
+    if has_values:
+        yield from (Feature("events", kind, "value", f"{days}d") for days in (90, 365))
+
+
+def _changes(source: str, kind: str) -> Iterator[Feature]:
+    yield from (Feature(source, kind, "count_ratio", f"{a}d_{b}d") for a, b in RATIOS)
+    yield from (Feature(source, kind, "prior_ratio", f"{days}d") for days in (30, 90))
+    yield from (Feature(source, kind, "count_trend", f"{weeks}w") for weeks in TREND_WEEKS)
 
 
 def _deals(eco: Ecosystem) -> Iterator[Feature]:
@@ -113,7 +126,7 @@ def _deals(eco: Ecosystem) -> Iterator[Feature]:
         windows = WINDOWS if kind != "lost" else _SPARSE_WINDOWS
         yield from (Feature("deals", kind, "count", f"{days}d") for days in windows)
         yield Feature("deals", kind, "recency_days", "ever")
-    yield Feature("deals", "registered", "count_ratio", "30d_90d")
+    yield from _changes("deals", "registered")
     yield Feature("deals", "registered", "age_days", "ever")
     if closed and eco.has("deals", "amount"):
         yield from (Feature("deals", "won", "amount", f"{days}d") for days in WINDOWS)

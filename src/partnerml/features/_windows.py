@@ -69,19 +69,19 @@ def bit_count(bits: int) -> int:  # type: ignore[empty-body]
     """Return the number of bits that are set."""
 
 
-def _sum(column: Any) -> Any:
-    # DuckDB sums integers to 128 bits, which costs twice the time in the next fold
-    return column.sum().cast("int32")
+def _count(if_: Any) -> Any:
+    # whole numbers add up exactly as float64, in any order; DuckDB would sum integers to 128 bits, which is slower
+    return _.count(where=if_).cast("float64")
 
 
 _FOLDS: Mapping[str, _Fold] = MappingProxyType(
     {
-        "n": _Fold(lambda if_: _.count(where=if_).cast("int32"), _sum, operator.add, 0),
-        "nw": _Fold(lambda if_: _.count(where=if_).cast("int32"), _sum, operator.add, 0),
+        "n": _Fold(_count, lambda column: column.sum(), operator.add, 0),
+        "nw": _Fold(_count, lambda column: column.sum(), operator.add, 0),
         "v": _Fold(lambda if_: _.value.sum(where=if_), lambda column: column.sum(), operator.add, 0),
         "last": _Fold(lambda if_: _.moment.max(where=if_), lambda column: column.max(), ibis.coalesce, None),
         "first": _Fold(lambda if_: _.moment.min(where=if_), lambda column: column.min(), ibis.least, None),
-        "days": _Fold(lambda if_: _.bit.bit_or(where=if_), _sum, operator.add, 0),
+        "days": _Fold(lambda if_: _.bit.bit_or(where=if_), lambda column: column.sum(), operator.add, 0),
         "types": _Fold(lambda if_: _.type_bit.bit_or(where=if_), lambda column: column.bit_or(), operator.or_, 0),
     }
 )
@@ -125,7 +125,7 @@ class Rows:
         codes : Codes
         """
         last = ibis.literal(calendar.as_of[-1].item(), type="timestamp(6)")
-        rows = stream.table.filter((_.moment < last) & (_.seen_at < last)).mutate(day=_.moment.date())
+        rows = stream.table.filter(_.seen_at < last).mutate(day=_.moment.date())
         rows = rows.inner_join(partners.select("partner_id", "pid"), "partner_id")
         days = calendar.days()
         rows = _on_day(rows, days.drop("step"), "moment", calendar.at_midnight)
@@ -271,6 +271,8 @@ def _cells(rows: Rows, requests: Sequence[Request]) -> ibis.Table:
     if rows.late:
         parts["step"] = _.key & (2**step - 1)
     cells = folded.mutate(**{name: part.cast("int32") for name, part in parts.items()}).drop("key")
+    # a name makes it a common table expression: else each of its readers would scan all rows again
+    cells = cells.alias("partnerml_cells")
     names = [r.series for r in requests if r.atom == "days"]
     return _count_days(rows, cells, sorted(set(names))) if names else cells
 
@@ -278,7 +280,7 @@ def _cells(rows: Rows, requests: Sequence[Request]) -> ibis.Table:
 def _count_days(rows: Rows, cells: ibis.Table, names: Sequence[str]) -> ibis.Table:
     """Turn sets of days into numbers that add up: a day counts at the first step that sees it."""
     if not rows.late:
-        return cells.mutate(**{name: bit_count(cells[name]).cast("int32") for name in names})
+        return cells.mutate(**{name: bit_count(cells[name]).cast("float64") for name in names})
     on_time = rows.calendar.cells().select("cell", first="step")
     late = cells.inner_join(on_time, "cell").filter(_.step > _.first).select("pid", "cell", "step")  # few
     earlier = cells.select("pid", "cell", *names, early="step")
@@ -288,7 +290,7 @@ def _count_days(rows: Rows, cells: ibis.Table, names: Sequence[str]) -> ibis.Tab
     new = {}
     for name in names:
         before = joined[f"known_{name}"].fill_null(0)
-        new[name] = (bit_count(joined[name].fill_null(0) | before) - bit_count(before)).cast("int32")
+        new[name] = (bit_count(joined[name].fill_null(0) | before) - bit_count(before)).cast("float64")
     return joined.mutate(**new).select(*cells.columns)
 
 

@@ -119,7 +119,7 @@ def _subject(feature: Feature) -> str:
     if feature.measure == "tenure_days":
         return "tenure"
     if feature.measure == "amount":
-        return f"revenue of {_rows(feature)}"
+        return "won revenue" if feature.kind == "won" else f"revenue of {_rows(feature)}"
     if feature.measure == "value":
         return f"value of {_rows(feature)}"
     return _rows(feature)

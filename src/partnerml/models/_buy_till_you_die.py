@@ -238,6 +238,10 @@ def _check_transactions(x: Array, tx: Array, T: Array) -> None:
 
 
 def _maximum_likelihood(x: Array, tx: Array, T: Array, share: Array, penalty: float) -> tuple[float, ...]:
+    # Days are whole, so that many partners are alike; alike ones are one row with their weights added.
+    alike, where = np.unique(np.column_stack([x, tx, T]), axis=0, return_inverse=True)
+    x, tx, T = alike.T
+    share = np.bincount(where.ravel(), weights=share).astype(np.float64)
     # In units of the mean age, so that one set of starts fits days, weeks and years alike.
     unit = float(np.sum(share * T)) or 1.0
     tx, T = tx / unit, T / unit

@@ -54,14 +54,14 @@ class BoostedTrees(BinaryScorer):
     def __init__(
         self,
         *,
-        n_estimators: int = 350,
+        n_estimators: int = 120,
         num_leaves: int = 7,
         learning_rate: float = 0.03,
         min_child_samples: int = 60,
         subsample: float = 0.8,
         colsample: float = 0.5,
         reg_lambda: float = 5.0,
-        n_seeds: int = 3,
+        n_seeds: int = 1,
         random_state: int = 0,
         n_jobs: int | None = 1,
     ) -> None:

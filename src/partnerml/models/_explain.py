@@ -168,7 +168,12 @@ class _Words:
     def _change(self, info: FeatureInfo, effect: float) -> str:
         """Say how a count or a sum changed between the last span and the one before it."""
         source, kind, *_ = info.name.split("__")
-        measure = "count" if aspect(info)[1] == "volume" else info.measure
+        if source == "activity":
+            # days, not rows: what is an event and a deal at once is no more activity for that
+            info = dataclasses.replace(info, subject="active days")
+            measure = "active_days"
+        else:
+            measure = "count" if aspect(info)[1] == "volume" else info.measure
         told = [self._span(f"{source}__{kind}__{measure}", days) for days in _SPANS]
         spans = [span for span in told if span is not None and max(span[1:]) > 0]
         if not spans:
@@ -176,7 +181,11 @@ class _Words:
         # the span whose change goes the way of the effect; the shortest of them
         fitting = [span for span in spans if (span[1] < span[2]) == (effect > 0) and span[1] != span[2]]
         days, now, before = (fitting or spans)[0]
-        return _change_text(info, days, now, before, self._usual(info, f"{source}__{kind}__{measure}__{days}d"))
+        usual = self._usual(info, f"{source}__{kind}__{measure}__{days}d")
+        if not fitting:
+            # the level speaks, not the change: a fall that lowers the risk, say, of somebody far above the others
+            return f"{_figure(now, info.unit)} {info.subject} in {days} days{usual}"
+        return _change_text(info, days, now, before, usual)
 
     def _span(self, stem: str, days: int) -> tuple[int, float, float] | None:
         now, both = self._number(f"{stem}__{days}d"), self._number(f"{stem}__{2 * days}d")
@@ -193,7 +202,9 @@ class _Words:
         if days is None:
             return f"no {info.subject} on record"
         gap = self._number("activity__all__gap_mean__365d")
-        rhythm = f", usually every {_days(gap)}" if gap is not None and gap > 0 else self._usual(info, name)
+        # the rhythm is that of all activity, and says nothing about one kind of it
+        known = source == "activity" and gap is not None and gap > 0
+        rhythm = f", usually every {_days(gap or 0.0)}" if known else self._usual(info, name)
         return f"last {_singular(info.subject)} {_days(days)} ago{rhythm}"
 
     def _rhythm(self, info: FeatureInfo, effect: float) -> str:
@@ -204,7 +215,10 @@ class _Words:
 
     def _age(self, info: FeatureInfo, effect: float) -> str:
         value = self._number(info.name)
-        return f"{info.words}: " + ("unknown" if value is None else f"{_days(value)}{self._usual(info, info.name)}")
+        if value is None:
+            return f"{info.words}: not known"
+        what = "joined" if info.measure == "tenure_days" else f"first {_singular(info.subject)}"
+        return f"{what} {_days(value)} ago{self._usual(info, info.name)}"
 
     def _level(self, info: FeatureInfo, effect: float) -> str:
         value = _plain(self.row.get(info.name))
@@ -216,11 +230,8 @@ class _Words:
 
 
 def _change_text(info: FeatureInfo, days: int, now: float, before: float, usual: str) -> str:
-    subject = info.subject
-    if now == before:
-        return f"{subject} steady at {_figure(now, info.unit)} in {days} days{usual}"
     verb = "fell" if now < before else "rose"
-    return f"{subject} {verb} from {_figure(before, info.unit)} to {_figure(now, info.unit)} in {days} days{usual}"
+    return f"{info.subject} {verb} from {_figure(before, info.unit)} to {_figure(now, info.unit)} in {days} days{usual}"
 
 
 def _figure(value: float, unit: str) -> str:

@@ -57,7 +57,7 @@ def build_report(
     churn : Scored, optional
         Churn risk; without it the page tells why there is none and how good the data are.
     partners : DataFrame, optional
-        ``partner_id`` and, where known, ``name``, ``partner_type``, ``country`` and ``tier``.
+        ``partner_id`` and, where known, ``name``, ``partner_type``, ``country``, ``region`` and ``tier``.
     skipped : mapping of str to str, optional
         Why a task has no scores.
     currency : str, optional

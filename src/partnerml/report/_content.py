@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BANDS = ("critical", "high", "medium", "low")
 _ARROWS = {"rising": "↑ rising", "falling": "↓ falling", "steady": "→ steady", "new": "new"}
-_SEGMENTS = {"partner_type": "Partner type", "country": "Country", "tier": "Tier"}
+_SEGMENTS = {"partner_type": "Partner type", "country": "Country", "region": "Region", "tier": "Tier"}
 _SHOWN_SEGMENTS = 8
 _SHOWN_DRIVERS = 8
 _MODELS = {
@@ -94,6 +94,7 @@ def bands(frame: pd.DataFrame, cuts: Sequence[float]) -> list[dict[str, Any]]:
     """Return one entry a band, worst first: its range, partners and revenue at risk."""
     edges = [0.0, *cuts, 1.0]
     names = frame["band"].astype(str)
+    known = bool(frame["revenue_at_risk"].notna().any())
     rows = []
     for place, name in enumerate(BANDS):
         low, high = edges[len(BANDS) - 1 - place], edges[len(BANDS) - place]
@@ -105,7 +106,7 @@ def bands(frame: pd.DataFrame, cuts: Sequence[float]) -> list[dict[str, Any]]:
                 "partners": len(inside),
                 "share": len(inside) / max(len(frame), 1),
                 "expected": float(inside["score"].sum()),
-                "at_risk": float(inside["revenue_at_risk"].sum(min_count=1)),
+                "at_risk": float(inside["revenue_at_risk"].sum()) if known else math.nan,
             }
         )
     return rows
@@ -113,7 +114,8 @@ def bands(frame: pd.DataFrame, cuts: Sequence[float]) -> list[dict[str, Any]]:
 
 def first_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of the table of partners to call."""
-    kept = [name for name in _SEGMENTS if name in frame]
+    # a region names its country already
+    kept = [name for name in _SEGMENTS if name in frame and not (name == "country" and "region" in frame)]
     rows = []
     for record in frame.to_dict("records"):
         traits = [str(record[name]) for name in kept if isinstance(record[name], str)]
@@ -161,13 +163,14 @@ def drivers(frame: pd.DataFrame, dictionary: Sequence[FeatureInfo]) -> list[dict
     """Return what is told most often as a reason: for how many partners it raises the risk, and lowers it."""
     subjects = {info.name: info.subject for info in dictionary}
     told = [
-        (subjects.get(reason["feature"], reason["feature"]), float(reason["effect"]))
-        for value in frame["reasons"]
+        (partner, subjects.get(reason["feature"], reason["feature"]), float(reason["effect"]))
+        for partner, value in zip(frame["partner_id"], frame["reasons"], strict=True)
         for reason in reasons_of(value)
     ]
     if not told:
         return []
-    table = pd.DataFrame(told, columns=["subject", "effect"])
+    # a partner that is told of a subject twice (how much, how long ago) counts once, by the sum
+    each = pd.DataFrame(told, columns=["partner", "subject", "effect"]).groupby(["subject", "partner"])["effect"].sum()
     rows: list[dict[str, Any]] = [
         {
             "subject": str(subject),
@@ -175,7 +178,7 @@ def drivers(frame: pd.DataFrame, dictionary: Sequence[FeatureInfo]) -> list[dict
             "lowers": int((effects < 0).sum()),
             "strength": float(effects.abs().sum()),
         }
-        for subject, effects in table.groupby("subject", sort=True)["effect"]
+        for subject, effects in each.groupby(level="subject", sort=True)
     ]
     # sorted() is stable: equal ones stay in the order of their names
     strongest = sorted(rows, key=lambda row: -row["strength"])[:_SHOWN_DRIVERS]

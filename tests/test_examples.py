@@ -1,0 +1,87 @@
+"""The examples run, each in a process of its own, and say what they promise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+OLIST = ROOT / "../shared/data/olist"
+
+
+def run(name: str, *arguments: str, folder: Path) -> str:
+    """Run an example with warnings as errors of ours, and return what it prints."""
+    environment = {**os.environ, "PYTHONWARNINGS": "error::FutureWarning,error::DeprecationWarning:partnerml"}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_quickstart(tmp_path: Path) -> None:
+    told = run("quickstart.py", "--partners", "600", folder=tmp_path)
+    assert "0 remarks" in told
+    assert "model      AUC" in told
+    assert "recency    AUC" in told
+    assert "the ten with the most revenue at risk" in told
+    reasons = [line for line in told.splitlines() if line.startswith("      ")]
+    assert len(reasons) == 30
+
+
+@pytest.mark.slow
+def test_point_in_time(tmp_path: Path) -> None:
+    told = run("point_in_time.py", folder=tmp_path)
+    rows = {
+        line.split()[0]: line.split()[-2:] for line in told.splitlines() if line.strip().startswith(("acme", "globex"))
+    }
+    assert rows == {"acme": ["2.0", "0.0"], "globex": ["1.0", "5000.0"]}
+    assert "the features are the same: True" in told
+
+
+@pytest.mark.slow
+def test_crm_export(tmp_path: Path) -> None:
+    told = run("crm_export.py", folder=tmp_path)
+    assert "ok: 0 errors, 0 warnings" in told
+    assert "Nordlicht Systeme GmbH" in told
+    assert "001Gb000003KxQr " not in told, "15 characters became 18"
+    assert "DE-BY" in told
+    assert "2250.0" in told, "2,500 dollars are 2,250 euros"
+    assert "Entered Twice Ltd" not in told
+    assert told.count("portal_login") == 1, "neither the owner's login nor the failed one"
+
+
+@pytest.mark.slow
+def test_crm_export_leaves_its_files_where_asked(tmp_path: Path) -> None:
+    run("crm_export.py", "--folder", "kept", folder=tmp_path)
+    assert (tmp_path / "kept" / "partnerml.yaml").is_file()
+
+
+def test_olist_without_the_data_says_where_to_get_it(tmp_path: Path) -> None:
+    told = run("olist_churn.py", "no-such-folder", folder=tmp_path)
+    assert "kaggle.com/olistbr" in told
+
+
+@pytest.mark.slow
+def test_olist(tmp_path: Path) -> None:
+    if not OLIST.is_dir():
+        pytest.skip("the Olist files are not beside the checkout")
+    told = run("olist_churn.py", folder=tmp_path)
+    assert "active sellers as of 2018-05-01" in told
+    assert "the five with the most revenue at risk" in told
+
+
+def test_every_example_is_tested() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}"' not in source] == []
