@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from partnerml import Ecosystem, score, tasks, train
 from partnerml.errors import NotEnoughDataError
@@ -56,7 +56,7 @@ def main() -> None:
     for text in arguments.as_of:
         as_of = pd.Timestamp(text)
         X, y = snapshot(purchases, as_of)
-        said = {BGNBD: bgnbd(X).decision_function(X)}
+        said = {BGNBD: logit(np.clip(bgnbd(X).p_silent(X), 1e-9, 1 - 1e-9))}
         if "components" in arguments.parts:
             said |= components(purchases, as_of, X)
         if "public" in arguments.parts:

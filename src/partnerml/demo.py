@@ -99,7 +99,7 @@ def init(
     directory: str | Path,
     *,
     sample: bool = False,
-    partners: int = 1200,
+    partners: int = 2000,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Made:
@@ -137,7 +137,7 @@ def init(
     return Made(config, {name: table.num_rows for name, table in world.tables.items()}, world.end)
 
 
-def run(directory: str | Path, *, partners: int = 1200, force: bool = False, progress: Progress | None = None) -> Demo:
+def run(directory: str | Path, *, partners: int = 2000, force: bool = False, progress: Progress | None = None) -> Demo:
     """Make a synthetic programme in a folder of its own, and run a night on it.
 
     Parameters

@@ -117,8 +117,11 @@ def test_log_odds_are_those_of_silence():
     model = with_parameters(CDNOW, horizon_days=91)
     p = model.p_active(seen.frequency, seen.recency, seen.age, 13.0)
     np.testing.assert_allclose(expit(-model.decision_function(X)), p, rtol=1e-12)
-    # clipped where P(active) underflows
-    assert model.decision_function(frame([200.0], [5_000.0], [5_200.0]))[0] == pytest.approx(np.log(1e6), rel=1e-6)
+    np.testing.assert_allclose(model.p_silent(X), 1 - p, rtol=1e-12)
+    # bounded where the model is surer than data can make it
+    long_gone = frame([200.0], [5_000.0], [5_200.0])
+    assert model.p_silent(long_gone)[0] > 0.9999
+    assert model.decision_function(long_gone)[0] == pytest.approx(4.0)
 
 
 def brute_force_shapley(model, row):

@@ -29,7 +29,7 @@ _as_of = click.option(
 @command("init", configured=False)
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--sample", type=click.Choice(["synthetic"]), help="Write sample tables as well, ready to run.")
-@click.option("--partners", type=click.IntRange(min=1), default=1200, show_default=True, help="Size of the sample.")
+@click.option("--partners", type=click.IntRange(min=1), default=2000, show_default=True, help="Size of the sample.")
 @click.option("--force", is_flag=True, help="Write into a folder that is not empty; nothing else in it is touched.")
 def init(session: Session, *, directory: Path, sample: str | None, partners: int, force: bool) -> Result:
     """Write a commented partnerml.yaml into DIR, and sample tables if asked for.
@@ -288,7 +288,7 @@ def report(session: Session, *, as_of: dt.datetime | None) -> Result:
     show_default=True,
     help="A folder of its own.",
 )
-@click.option("--partners", type=click.IntRange(min=1), default=1200, show_default=True, help="Size of the sample.")
+@click.option("--partners", type=click.IntRange(min=1), default=2000, show_default=True, help="Size of the sample.")
 @click.option("--force", is_flag=True, help="Run in a folder that is not empty.")
 def demo(session: Session, *, directory: Path, partners: int, force: bool) -> Result:
     """Make a synthetic programme, run a night on it, and show the result; takes about a minute.
