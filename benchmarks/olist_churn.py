@@ -110,8 +110,10 @@ def show(report: dict, perfect: dict, weights: dict) -> None:
     print(f"blend: {', '.join(f'{name} {weight:.2f}' for name, weight in weights.items())}")
     print(f"base rate {ours['base_rate']:.4f}")
     print(f"ECE {ours['ece']:.4f}; a perfectly calibrated model on these rows: {perfect}")
-    print(f"bars: AUC {ours['auc']:.4f} >= {BARS['auc']}: {ours['auc'] >= BARS['auc']}; "
-          f"log loss {ours['log_loss']:.4f} <= {BARS['log_loss']}: {ours['log_loss'] <= BARS['log_loss']}")
+    print(
+        f"bars: AUC {ours['auc']:.4f} >= {BARS['auc']}: {ours['auc'] >= BARS['auc']}; "
+        f"log loss {ours['log_loss']:.4f} <= {BARS['log_loss']}: {ours['log_loss'] <= BARS['log_loss']}"
+    )
 
 
 if __name__ == "__main__":

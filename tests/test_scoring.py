@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logit
+from tests.conftest import END, UNTIL
 
 from partnerml import Ecosystem, score, tasks
 from partnerml.errors import NotEnoughDataError
 from partnerml.scoring import band, percentile, trend
-from tests.conftest import END, UNTIL
 
 COLUMNS = [
     "partner_id", "as_of", "task", "score", "percentile", "band", "trend", "reasons", "spread",

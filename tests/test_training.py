@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from tests.conftest import END, UNTIL
 
 from partnerml import Ecosystem, tasks, train
 from partnerml.errors import ConfigError, NotEnoughDataError
 from partnerml.models import Registry, load_model, metrics
 from partnerml.training import Recipe, judge, run, select_columns
-from tests.conftest import END, UNTIL
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trained")]
 

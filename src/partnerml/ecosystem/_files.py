@@ -155,4 +155,6 @@ def _json_type(kind: Any) -> str:
     if isinstance(kind, dict):
         fields = ", ".join(f"{quote(name)} {_json_type(inner)}" for name, inner in kind.items())
         return f"STRUCT({fields})" if fields else "VARCHAR"
-    return {"UBIGINT": "BIGINT", "BIGINT": "BIGINT", "HUGEINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "BOOLEAN"}.get(kind, "VARCHAR")
+    return {"UBIGINT": "BIGINT", "BIGINT": "BIGINT", "HUGEINT": "BIGINT", "DOUBLE": "DOUBLE", "BOOLEAN": "BOOLEAN"}.get(
+        kind, "VARCHAR"
+    )
