@@ -78,8 +78,11 @@ def shuffled(recipe: Recipe, seed: int) -> None:
     """Train on labels dealt anew at random: there must be no signal."""
     labels = recipe.data.y.to_numpy(copy=True)
     np.random.default_rng(seed).shuffle(labels)
-    data = dataclasses.replace(recipe.data, y=pd.Series(labels, index=recipe.data.y.index))
-    evaluation, _ = judge(dataclasses.replace(recipe, data=data).backtest(Progress.on()), seed=seed)
+    y = pd.Series(labels, index=recipe.data.y.index)
+    data = dataclasses.replace(recipe.data, y=y)
+    evaluation, _ = judge(
+        dataclasses.replace(recipe, data=data, known=dict.fromkeys(recipe.known, y)).backtest(Progress.on()), seed=seed
+    )
     verdict = evaluation["verdict"]
     print(f"shuffled labels: promoted {verdict['promoted']}; {verdict['reason']}")
 

@@ -13,8 +13,8 @@ END = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 @pytest.fixture(scope="session")
 def world():
-    """1,000 partners over two years."""
-    return simulate(partners=1000, start="2024-01-01", months=24, seed=3)
+    """1,300 partners over two years."""
+    return simulate(partners=1300, start="2024-01-01", months=24, seed=3)
 
 
 @pytest.fixture(scope="session")

@@ -168,11 +168,11 @@ def test_a_url_stays_as_it_is() -> None:
 def test_overrides_are_yaml_and_replace() -> None:
     config = Config.from_dict(
         {"tasks": {"churn": {"horizon_days": 120}}},
-        overrides=["tasks.churn.active_within_days=null", "traits.partners=[tier, country]", "data.source=a=b"],
+        overrides=["tasks.churn.active_within_days=null", "traits.partners=[partner_type, country]", "data.source=a=b"],
     )
     assert config.tasks.churn is not None
     assert (config.tasks.churn.horizon_days, config.tasks.churn.active_within_days) == (120, None)
-    assert config.traits.partners == ("tier", "country")
+    assert config.traits.partners == ("partner_type", "country")
     assert config.data.source is not None
     assert config.data.source.endswith("a=b")
 
@@ -282,3 +282,9 @@ def test_every_key_is_described() -> None:
     assert keys["engine.threads"].type == "integer or null"
     assert keys["data.currency.to"].default == "required"
     assert {"data.source", "output", "seed", "mlflow.tracking_uri", "report.bands"} <= set(keys)
+
+
+@pytest.mark.parametrize("name", ["tier", "left_at", "capacity_per_day"])
+def test_what_tells_the_outcome_is_no_trait(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} changes with what is predicted"):
+        Config.from_dict({"traits": {"partners": ["country", name]}})

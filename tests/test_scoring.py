@@ -4,6 +4,7 @@ import datetime as dt
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from scipy.special import logit
 from tests.conftest import END, UNTIL
 
 from partnerml import Ecosystem, score, tasks
-from partnerml.errors import NotEnoughDataError
+from partnerml.errors import ModelError, NotEnoughDataError
 from partnerml.scoring import band, percentile, trend
 
 COLUMNS = [
@@ -134,3 +135,21 @@ class TestScores:
     def test_nobody_to_score_says_who_would_have_been(self, eco, model):
         with pytest.raises(NotEnoughDataError, match="no partner belongs to the population of churn at 2020-01-01"):
             score(eco, model, as_of=dt.date(2020, 1, 1))
+
+    def test_everybody_is_new_where_nobody_was_scored_before(self, world, model):
+        early = dt.datetime(2024, 1, 20, tzinfo=dt.UTC)
+        with Ecosystem.from_frames(now=END, **world.tables) as opened:
+            frame = score(opened, model, as_of=early).frame
+        assert (frame["trend"] == "new").all()
+
+    def test_a_trait_that_the_source_lost_is_named(self, world, model):
+        tables = dict(world.tables)
+        tables["partners"] = tables["partners"].set_column(
+            tables["partners"].schema.get_field_index("country"), "country", pa.nulls(len(tables["partners"]), "string")
+        )
+        tables["partner_history"] = tables["partner_history"].drop_columns(["country"])
+        with (
+            Ecosystem.from_frames(now=END, **tables) as opened,
+            pytest.raises(ModelError, match=r"the trait country .* is null for all"),
+        ):
+            score(opened, model, as_of=UNTIL)

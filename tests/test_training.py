@@ -15,9 +15,9 @@ import pytest
 from tests.conftest import END, UNTIL
 
 from partnerml import Ecosystem, tasks, train
-from partnerml.errors import ConfigError, NotEnoughDataError
+from partnerml.errors import ConfigError, DataError, NotEnoughDataError
 from partnerml.models import Registry, load_model, metrics
-from partnerml.training import Recipe, judge, run, select_columns
+from partnerml.training import Recipe, check_traits, judge, run, select_columns
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trained")]
 
@@ -56,8 +56,11 @@ def test_scores_hold_up_on_months_that_training_never_saw(eco, world, model):
 def test_shuffled_labels_hold_no_signal_and_are_not_promoted(recipe):
     labels = recipe.data.y.to_numpy(copy=True)
     np.random.default_rng(0).shuffle(labels)
-    data = dataclasses.replace(recipe.data, y=pd.Series(labels, index=recipe.data.y.index))
-    evaluation, _ = judge(dataclasses.replace(recipe, data=data).backtest(), seed=0)
+    y = pd.Series(labels, index=recipe.data.y.index)
+    data = dataclasses.replace(recipe.data, y=y)
+    evaluation, _ = judge(
+        dataclasses.replace(recipe, data=data, known=dict.fromkeys(recipe.known, y)).backtest(), seed=0
+    )
     assert not evaluation["verdict"]["promoted"]
     assert evaluation["verdict"]["reason"].startswith("no signal")
 
@@ -122,7 +125,9 @@ def test_too_few_of_a_label_says_how_many_are_needed(world):
     }
     with (
         Ecosystem.from_frames(now=END, **tables) as small,
-        pytest.raises(NotEnoughDataError, match="at least 50 rows of each label to fit the first fold; it has"),
+        pytest.raises(
+            NotEnoughDataError, match=r"at least 50 rows of each label that were mature by then; \d+ monthly snapshots"
+        ),
     ):
         train(small, tasks.churn(), until=UNTIL)
 
@@ -172,3 +177,55 @@ def test_run_registers_and_promotes(world, tmp_path):
     again = load_model("models:/churn@champion", store=out / "mlflow.db")
     assert again.version == outcome.version
     assert Path(out / "mlartifacts").is_dir()
+
+
+def test_beyond_the_end_of_the_data_nothing_is_trained(eco):
+    with pytest.raises(NotEnoughDataError, match="the data end on 2026-01-01, 90 days before 2026-04-01"):
+        train(eco, tasks.churn(), until="2026-04-01")
+
+
+def test_a_trait_that_is_filled_for_one_label_only_is_refused(recipe):
+    name = "partners__country__trait__asof"
+    X = recipe.data.X.copy()
+    X[name] = X[name].where(recipe.data.y == 1)
+    with pytest.raises(DataError, match=r"the trait country .* is null in all .* rows of label 0"):
+        check_traits(dataclasses.replace(recipe.data, X=X))
+    check_traits(recipe.data)
+
+
+def test_who_has_left_still_teaches_how_activity_ends(world):
+    """BG/NBD must see the drop-outs: a leaving date takes nobody out of what it is fitted on."""
+    moment = dt.datetime(2025, 6, 1, tzinfo=dt.UTC)
+    tables = {name: world.tables[name] for name in ("events", "deals")}
+    partners = world.tables["partners"]
+    assert pc.sum(pc.is_valid(partners["left_at"])).as_py() > 20
+    found = []
+    for table in (partners, partners.drop_columns(["left_at"])):
+        with Ecosystem.from_frames(now=END, partners=table, **tables) as opened:
+            found.append(tasks.transactions(opened, tasks.churn(), [moment]))
+    pd.testing.assert_frame_equal(found[0].X, found[1].X)
+
+
+def test_labels_of_a_fold_are_those_known_at_its_cut(eco, recipe):
+    cut = min(recipe.known)
+    known = recipe.known[cut]
+    mature = recipe.data.as_of + pd.Timedelta(days=90) <= cut
+    assert known[mature].notna().all()
+    assert known[~mature].isna().all()
+    assert (known[mature] >= recipe.data.y[mature]).all()  # what is recorded late can only undo a silence
+
+
+def test_a_history_too_short_to_replay_ships_what_was_judged(recipe):
+    backtest = recipe.backtest()
+    first = backtest.cuts[:1]
+    rows = backtest.at(first)
+    short = dataclasses.replace(
+        backtest, rows=backtest.rows[rows], cut=backtest.cut[rows].reset_index(drop=True), y=backtest.y[rows],
+        partner=backtest.partner[rows], log_odds=backtest.log_odds[rows].reset_index(drop=True),
+        baselines=backtest.baselines[rows].reset_index(drop=True),
+        known={cut: labels[rows] for cut, labels in backtest.known.items()},
+    )  # fmt: skip
+    evaluation, choice = judge(short, seed=0)
+    assert not evaluation["replayed"]
+    assert set(choice.weights.values()) == {1 / 3}
+    assert choice.calibration.slope == 1.0

@@ -298,6 +298,7 @@ class _Night:
             return done
         model = self.registry.champion(task.name)
         warn_if_trained_later(model, self.as_of)
+        warn_if_task_changed(model, task)
         try:
             scores = scoring.score(self.eco, model, as_of=self.as_of, cuts=config.report.bands, progress=self.progress)
         except NotEnoughDataError as error:
@@ -379,6 +380,19 @@ def warn_if_trained_later(model: Model, as_of: dt.datetime) -> None:
             f"{as_of:%Y-%m-%d}",
             f"{until:%Y-%m-%d}",
         )
+
+
+def warn_if_task_changed(model: Model, task: Task) -> None:
+    """Warn of a champion that answers another question than the configuration asks."""
+    made, asked = model.task, task.to_dict()
+    for part in ("population", "label"):
+        for key in sorted(asked[part]):
+            if part in made and made[part].get(key) != asked[part][key]:
+                _logger.warning(
+                    "the champion of %s was trained with %s %s, and the configuration says %s; "
+                    "for a model of that: partnerml train %s",
+                    task.name, key, made[part].get(key), asked[part][key], task.name,
+                )  # fmt: skip
 
 
 def data_fingerprint(eco: Ecosystem) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from partnerml import outputs, tasks
-from partnerml.errors import NotEnoughDataError
+from partnerml.errors import ConfigError, ModelError
+from partnerml.features import Catalogue, Feature, build_rows
+from partnerml.moments import is_midnight
 from partnerml.moments import moment as moment_of
 from partnerml.progress import Progress
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
     from partnerml.models import Model
+
+_logger = logging.getLogger("partnerml")
 
 BANDS = ("low", "medium", "high", "critical")
 DEFAULT_CUTS = (0.25, 0.5, 0.75)
@@ -59,6 +64,10 @@ class Scores:
 
         Rows are in order of the key, so that a re-run gives the same bytes.
         """
+        if not is_midnight(self.as_of):
+            raise ConfigError(
+                f"scores are written by day: as_of must be 00:00 UTC of one, got {self.as_of.isoformat()}"
+            )
         path = Path(out) / "scores" / self.task / f"date={self.as_of:%Y-%m-%d}" / "scores.parquet"
         outputs.write_parquet(self.frame.sort_values(["partner_id"], ignore_index=True), path)
         return path
@@ -100,16 +109,17 @@ def score(
     task = tasks.Task.from_dict(model.task)
     moment = moment_of(as_of)
     earlier = moment - dt.timedelta(days=TREND_DAYS)
+    if (stale := tasks.staleness(eco, moment)) is not None:
+        _logger.warning("%s", stale)
     with progress.stage(f"features as of {moment:%Y-%m-%d}"):
         data = tasks.build_dataset(eco, task, as_of=[earlier, moment], catalogue=model.catalogue, labels=False)
     now, before = _at(data, moment), _at(data, earlier)
     if not now.any():
-        raise NotEnoughDataError(
-            f"no partner belongs to the population of {task.name} at {moment:%Y-%m-%d}: {task.words}. "
-            "Check --as-of against the dates of the tables (partnerml validate shows them)"
-        )
+        raise tasks.nobody(eco, task, moment)
+    _check_traits(model, data.X[now])
     with progress.stage(f"scores of {int(now.sum()):,} partners"):
         frame = _frame(task, model, data, now, before, moment, cuts)
+        frame["revenue_at_risk"] = frame["score"] * _won_revenue(eco, data, now)
     with progress.stage("reasons"):
         frame["reasons"] = pd.Series(_reasons(model, data, now, top=reasons), index=frame.index, dtype=object)
     frame = frame[list(_columns(task))].sort_values(
@@ -146,13 +156,35 @@ def _frame(
     frame["task"] = task.name
     frame["percentile"] = percentile(probability)
     frame["band"] = band(probability, cuts)
-    frame["trend"] = _trend(frame, data.keys["partner_id"][before], model.predict_proba(data.X[before]))
+    then = model.predict_proba(data.X[before]) if before.any() else np.empty(0)
+    frame["trend"] = _trend(frame, data.keys["partner_id"][before], then)
     frame["spread"] = model.spread(X)
     curve = risk_curve(task, model, X, probability)
     frame = frame.assign(**curve)
-    frame["revenue_at_risk"] = probability * X[_REVENUE].to_numpy() if _REVENUE in X else np.nan
     frame["model_version"] = model.version
     return frame
+
+
+def _check_traits(model: Model, X: pd.DataFrame) -> None:
+    """Refuse a trait that training knew and nobody to score has: the source has lost a column."""
+    known = {*model.vocabulary, *model.training["typical"]}
+    for info in model.dictionary:
+        if info.measure == "trait" and info.name in model.columns and info.name in known and X[info.name].isna().all():
+            raise ModelError(
+                f"the trait {info.subject} (table {info.table}) is null for all {len(X)} partners to score and was "
+                "known in training; check that the source still fills it, or train without it (traits.partners)"
+            )
+
+
+def _won_revenue(eco: Ecosystem, data: Dataset, now: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return the won revenue of the last 365 days, shape (n,), whether or not the model uses it; null without deals."""
+    if _REVENUE in data.X:
+        return data.X[_REVENUE][now].to_numpy()
+    if not eco.has("deals", "closed_at", "amount"):
+        return np.full(int(now.sum()), np.nan)
+    keys = data.keys[now].reset_index(drop=True)
+    revenue = build_rows(eco, keys, catalogue=Catalogue((Feature.parse(_REVENUE),)))
+    return keys.merge(pd.concat([revenue.keys, revenue.X], axis=1))[_REVENUE].to_numpy()
 
 
 def percentile(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -37,6 +37,8 @@ NAMES = ("churn",)
 
 # the days at which a risk curve is told
 RISK_DAYS = (30, 60, 90, 180)
+# a few days without a row are a holiday; more are a missing export
+MAX_STALE_DAYS = 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,9 +251,35 @@ def snapshots(eco: Ecosystem, task: Task, until: dt.datetime) -> list[dt.datetim
 
 
 def transactions(eco: Ecosystem, task: Task, as_of: Sequence[Moment]) -> Dataset:
-    """Build what BG/NBD is fitted on: active days, recency and age of every partner ever active, at some moments."""
-    ever = Population(active_within_days=None, activity=task.activity)
+    """Build what BG/NBD is fitted on: active days, recency and age of every partner ever active, left or not."""
+    ever = Population(active_within_days=None, activity=task.activity, with_left=True)
     names = [f"activity__all__{measure}__ever" for measure in ("active_days", "recency_days", "age_days")]
     catalogue = Catalogue(tuple(Feature.parse(name) for name in names), activity=task.activity)
     moments = sorted({moment_of(value) for value in as_of})
     return build(eco, population=ever, label=None, catalogue=catalogue, as_of=moments)
+
+
+def staleness(eco: Ecosystem, moment: dt.datetime) -> str | None:
+    """Return why the data are too old for a moment, in words; None if they are not.
+
+    Beyond the last rows everybody looks silent, and silence is what the label is made of.
+    """
+    end = moment_of(eco.default_until())
+    behind = moment - end - largest_lag(eco, label_tables(eco))
+    if behind <= dt.timedelta(days=MAX_STALE_DAYS):
+        return None
+    return (
+        f"the data end on {end:%Y-%m-%d}, {behind.days} days before {moment:%Y-%m-%d}: after their end every partner "
+        "looks silent. Check that the export is complete, or choose an earlier date"
+    )
+
+
+def nobody(eco: Ecosystem, task: Task, moment: dt.datetime) -> NotEnoughDataError:
+    """Return the error that says why there is no row at a moment."""
+    first = first_activity(eco, task.activity)
+    span = "there is no qualifying activity at all"
+    if first is not None:
+        span = f"the data reach from {first:%Y-%m-%d} to {moment_of(eco.default_until()):%Y-%m-%d}"
+    return NotEnoughDataError(
+        f"no partner belongs to the population of {task.name} at {moment:%Y-%m-%d} ({task.words}); {span}"
+    )

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from partnerml import tasks
-from partnerml.errors import ConfigError, NotEnoughDataError
-from partnerml.features import default_catalogue, first_activity
+from partnerml.errors import ConfigError, DataError, NotEnoughDataError
+from partnerml.features import Catalogue, default_catalogue, first_activity
 from partnerml.moments import Moment
 from partnerml.moments import moment as moment_of
 from partnerml.progress import Progress
@@ -21,7 +21,6 @@ from partnerml.progress import Progress
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
-    from partnerml.features import Catalogue
     from partnerml.models import Backtest, Choice, Component, Fold, Learner, Model
     from partnerml.tasks import Task
 
@@ -32,7 +31,7 @@ MIN_MINORITY = 50
 MIN_FOLDS = 2
 # Older snapshots say little about now, and older origins little about how well a model does now.
 MAX_SNAPSHOTS = 36
-MAX_FOLDS = 9
+MAX_FOLDS = 8
 # Of the linear predictor under the prior that the L2 penalty stands for, whatever the number of columns. Chosen on
 # backtests: with C fixed at .05 the 200 features of a rich ecosystem overfit, at .002 the 40 of Olist underfit.
 PRIOR_VARIANCE = 0.8
@@ -89,6 +88,9 @@ def train(
         )
     progress = progress or Progress.silent()
     last = moment_of(eco.default_until() if until is None else until, name="until")
+    if (stale := tasks.staleness(eco, last)) is not None:
+        # a champion that learnt silence from missing rows would be wrong every night from now on
+        raise NotEnoughDataError(f"{task.name} is not trained until {last:%Y-%m-%d}: {stale}")
     with progress.stage(f"{task.name}: features and labels until {last:%Y-%m-%d}"):
         recipe = Recipe.of(eco, task, until=last, seed=seed)
     backtest = recipe.backtest(progress)
@@ -192,29 +194,59 @@ def _moments(eco: Ecosystem, task: Task, until: dt.datetime) -> list[dt.datetime
 
 
 def _folds(data: Dataset, gap: dt.timedelta) -> tuple[Fold, ...]:
+    """Return the latest folds whose training rows hold enough of both labels."""
     from partnerml.models import rolling_origin
 
-    return rolling_origin(data.keys["as_of"], gap=pd.Timedelta(gap), at_most=MAX_FOLDS)
+    labels = _labels(data)
+    folds = rolling_origin(data.keys["as_of"], gap=pd.Timedelta(gap))
+    enough = [fold for fold in folds if _rarer(labels.iloc[fold.train]) >= MIN_MINORITY]
+    return tuple(enough[-MAX_FOLDS:])
+
+
+def _rarer(labels: pd.Series) -> int:
+    positives = int(labels.sum())
+    return min(positives, len(labels) - positives)
 
 
 def _check_enough(task: Task, data: Dataset, folds: tuple[Fold, ...]) -> None:
-    months = data.keys["as_of"].nunique()
-    if len(folds) < MIN_FOLDS:
+    if not len(data):
         raise NotEnoughDataError(
-            f"{task.name} needs {MIN_FOLDS} snapshots to validate on, each with mature ones before it; {months} "
-            f"monthly snapshots from {data.keys['as_of'].min():%Y-%m-%d} to {data.keys['as_of'].max():%Y-%m-%d} give "
-            f"{len(folds)}. It takes about {MIN_FOLDS - len(folds)} more month(s) of history, or a shorter horizon_days"
+            f"nobody belongs to the population of {task.name} at any monthly snapshot: {task.words}. Check "
+            "partners.joined_at and partners.left_at, and tasks.churn.activity"
         )
+    if len(folds) >= MIN_FOLDS:
+        return
+    labels, months = _labels(data), data.as_ofs
+    positives = int(labels.sum())
+    raise NotEnoughDataError(
+        f"{task.name} needs {MIN_FOLDS} snapshots to validate on, each with at least {MIN_MINORITY} rows of each label "
+        f"that were mature by then; {len(months)} monthly snapshots from {months[0]:%Y-%m-%d} to {months[-1]:%Y-%m-%d} "
+        f"with {positives} positive and {len(labels) - positives} negative rows give {len(folds)}. More months or more "
+        "partners are needed, or a shorter horizon_days"
+    )
+
+
+def _labels_known(eco: Ecosystem, task: Task, data: Dataset, cut: pd.Timestamp) -> pd.Series:
+    """Return the labels of all rows as they were known at a cut: activity may have been recorded after it."""
+    moments = [moment for moment in data.as_ofs if moment + task.gap(eco) <= cut]
+    known = tasks.build_dataset(eco, task, as_of=moments, until=cut.to_pydatetime(), catalogue=Catalogue(()))
+    merged = data.keys.merge(known.keys.assign(y=known.y), on=["partner_id", "as_of"], how="left")
+    return merged["y"]
+
+
+def check_traits(data: Dataset) -> None:
+    """Refuse a trait that is filled for one label only: it was filled in because of the outcome."""
     labels = _labels(data)
-    first = labels.iloc[folds[0].train]
-    positives = int(first.sum())
-    rarer = min(positives, len(first) - positives)
-    if rarer < MIN_MINORITY:
-        raise NotEnoughDataError(
-            f"{task.name} needs at least {MIN_MINORITY} rows of each label to fit the first fold; it has {positives} "
-            f"positive and {len(first) - positives} negative of {len(first)} rows. More partners or more months are "
-            "needed"
-        )
+    for info in data.dictionary:
+        if info.measure != "trait" or data.X[info.name].isna().all():
+            continue
+        for label in (0.0, 1.0):
+            chosen = (labels == label).to_numpy()
+            if chosen.any() and data.X[info.name][chosen].isna().all():
+                raise DataError(
+                    f"the trait {info.subject} (table {info.table}) is null in all {int(chosen.sum())} rows of label "
+                    f"{label:g} and not in the others: it tells the outcome. Leave it out of traits.partners"
+                )
 
 
 def _labels(data: Dataset) -> pd.Series:
@@ -277,6 +309,7 @@ class Recipe:
     task: Task
     catalogue: Catalogue
     data: Dataset
+    known: Mapping[pd.Timestamp, pd.Series]
     everyone: Dataset
     columns: list[str]
     twins: dict[str, str]
@@ -299,9 +332,11 @@ class Recipe:
         data = tasks.build_dataset(eco, task, as_of=moments, until=until, catalogue=catalogue)
         folds = _folds(data, gap)
         _check_enough(task, data, folds)
+        check_traits(data)
         everyone = tasks.transactions(eco, task, as_of=[*(fold.cut for fold in folds), until])
         columns, twins = select_columns(data.X[_covered(eco, task, data)])
-        return cls(task, catalogue, data, everyone, columns, twins, gap, until, seed)
+        known = {fold.cut: _labels_known(eco, task, data, fold.cut) for fold in folds}
+        return cls(task, catalogue, data, known, everyone, columns, twins, gap, until, seed)
 
     @property
     def strength(self) -> float:
@@ -329,6 +364,10 @@ class Recipe:
             "recency": lambda X, y, cut: LogLogistic(C=1e3).fit(X[[_RECENCY]], y),
         }
 
+    def labels_at(self, cut: pd.Timestamp) -> pd.Series:
+        """Return the labels as they were known at a cut, NaN where they were not mature."""
+        return self.known[cut]
+
     def bgnbd(self, cut: pd.Timestamp) -> Any:
         """Fit BG/NBD on everybody ever active, as seen at the cut: it needs no labels."""
         from partnerml.models import BuyTillYouDie
@@ -355,6 +394,7 @@ class Recipe:
             gap=pd.Timedelta(self.gap),
             learners=self.learners(),
             baselines=self.baselines(),
+            labels_at=self.labels_at,
         )
 
     def model(self, choice: Choice, evaluation: Mapping[str, Any]) -> Model:
@@ -409,7 +449,7 @@ class Recipe:
 
 def judge(backtest: Backtest, *, seed: int) -> tuple[dict[str, Any], Choice]:
     """Measure the replay beside the baselines, and choose weights and calibration for the final model on all folds."""
-    from partnerml.models import choose, evaluate, promotable, replay
+    from partnerml.models import Choice, choose, evaluate, promotable, replay
 
     judged, said = replay(backtest)
     y, partner = backtest.y[judged], backtest.partner[judged]
@@ -423,11 +463,18 @@ def judge(backtest: Backtest, *, seed: int) -> tuple[dict[str, Any], Choice]:
         seed=seed,
     )
     report = evaluate(y, {str(name): column.to_numpy() for name, column in said.items()}, partner, seed=seed)
-    choice = choose(backtest, backtest.cuts)
+    # what ships is what was judged: where no choice could be replayed, none is made
+    replayed = not judged.all() or len(backtest.known_at(backtest.cuts[-1])) > 0
+    choice = (
+        choose(backtest, backtest.cuts, backtest.y)
+        if replayed
+        else Choice.equal([str(name) for name in backtest.log_odds])
+    )
     evaluation = {
         **report,
         "verdict": verdict.to_dict(),
         "weights": dict(choice.weights),
+        "replayed": replayed,
         "folds": _fold_table(backtest, judged, said),
     }
     return evaluation, choice

@@ -153,7 +153,14 @@ def command(name: str, *, configured: bool = True) -> Callable[[Callable[..., Re
             progress = Progress.silent() if quiet else Progress.on(sys.stderr)
             session = Session(name, quiet, json_, progress, config, tuple(overrides))
             with _logging(progress, quiet=quiet):
-                return _finish(session, function(session, **options))
+                result = function(session, **options)
+                try:
+                    code = _finish(session, result)
+                    sys.stdout.flush()
+                except BrokenPipeError:  # `partnerml ... | head`: who reads has had enough
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    code = DONE if result.failure is None else WRONG_INPUT
+                return code
 
         decorated: Any = run
         # click lists what was added last first: a command's own options come before those that all have
@@ -221,9 +228,6 @@ class App(click.Group):
         arguments = list(sys.argv[1:] if args is None else args)
         try:
             code = super().main(arguments, prog_name, complete_var, standalone_mode=False, **extra)
-        except BrokenPipeError:  # `partnerml ... | head`: who reads has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = DONE
         except (Exception, KeyboardInterrupt) as error:
             code = _report(error, arguments)
         if not standalone_mode:

@@ -13,6 +13,7 @@ import click
 from partnerml.cli import _show
 from partnerml.cli._app import MOMENT, Result, Session, command
 from partnerml.errors import ConfigError, DataError, NoChampionError
+from partnerml.moments import is_midnight
 
 if TYPE_CHECKING:
     from partnerml.config import Config
@@ -97,6 +98,12 @@ def features(session: Session, *, task: str, as_of: dt.datetime, out: Path | Non
         chosen = _one(eco.config, task)
         with session.progress.stage("features"):
             data = tasks.build_dataset(eco, chosen, as_of=[as_of], labels=False)
+        if not describe and not len(data):
+            raise tasks.nobody(eco, chosen, as_of)
+        if not describe and out is None and not is_midnight(as_of):
+            raise ConfigError(
+                f"features are filed by day: --as-of must be 00:00 UTC of one, got {as_of.isoformat()}; or name --out"
+            )
         folder = out or eco.config.out / "features" / chosen.name / f"date={as_of:%Y-%m-%d}"
         dictionary = [info.to_dict() for info in data.dictionary]
         document: dict[str, Any] = {"rows": len(data), "features": len(dictionary), "fingerprint": data.fingerprint}
@@ -204,6 +211,7 @@ def _scored(session: Session, eco: Any, task: Task, as_of: dt.datetime, *, skips
         _logger.info("%s is not scored: %s", task.name, error)
         return None
     nightly.warn_if_trained_later(model, as_of)
+    nightly.warn_if_task_changed(model, task)
     scores = scoring.score(eco, model, as_of=as_of, cuts=eco.config.report.bands, progress=session.progress)
     return scores, scores.write(eco.config.out)
 
@@ -273,7 +281,13 @@ def report(session: Session, *, as_of: dt.datetime | None) -> Result:
     from partnerml import nightly, outputs
 
     with session.ecosystem() as eco, outputs.lock(eco.config.out, purpose="partnerml report"):
-        moment = as_of or nightly.latest_scores(eco.config.out)
+        newest = nightly.latest_scores(eco.config.out)
+        moment = as_of or newest
+        if not any(eco.config.out.glob(f"scores/*/date={moment:%Y-%m-%d}/scores.parquet")):
+            raise NoChampionError(
+                f"there are no scores of {moment:%Y-%m-%d} in {eco.config.out / 'scores'}; the newest are of "
+                f"{newest:%Y-%m-%d}: run partnerml score all --as-of {moment:%Y-%m-%d} first"
+            )
         with session.progress.stage("report"):
             path = nightly.write_report(eco, as_of=moment)
     return Result({"as_of": moment, "path": path}, lambda console: _show.path(console, "report", path))

@@ -28,6 +28,17 @@ DEFAULT_TRAITS = (
     "languages",
 )
 
+# today's value of these tells what became of a partner
+NEVER_TRAITS = (
+    "tier",
+    "left_at",
+    "paused_until",
+    "flags",
+    "capacity_per_day",
+    "capacity_per_week",
+    "max_open_leads",
+)
+
 # known to the contract, not to this version: refused by name, so that nobody takes the silence for a result
 _LATER_TASKS = ("fit", "propensity", "close")
 _LATER_SECTIONS = ("routing", "outreach", "monitoring")
@@ -292,6 +303,17 @@ class TraitsConfig(Model):
     partners: Texts = Field(default=DEFAULT_TRAITS, description="of partners and recruits")
     accounts: Texts = Field(default=(), description="of accounts")
     leads: Texts = Field(default=(), description="of leads")
+
+    @pydantic.field_validator("partners")
+    @classmethod
+    def _known_at_the_time(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name in NEVER_TRAITS:
+                raise _problem(
+                    f"{name} changes with what is predicted, and `partners` holds it as it is now; it becomes a "
+                    "feature from partner_history only, without being named here"
+                )
+        return value
 
 
 class ActivityConfig(Model):

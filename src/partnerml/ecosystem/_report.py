@@ -110,7 +110,7 @@ class ValidationReport:
         """
         errors = self.errors
         if errors:
-            more = f" {len(errors) - 1} more: run `partnerml validate` for all of them." if len(errors) > 1 else ""
+            more = f" {len(errors) - 1} more: `partnerml validate` lists all of them." if len(errors) > 1 else ""
             raise DataError(errors[0].message + more, errors)
 
     def to_frame(self) -> pd.DataFrame:

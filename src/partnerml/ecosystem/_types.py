@@ -33,6 +33,8 @@ _TEXT_TYPES = ("VARCHAR", "ENUM", "UUID", "JSON")
 _INTEGER_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOAT_TYPES = ("FLOAT", "REAL", "DOUBLE", "DECIMAL")
 _UPPER = (Type.COUNTRY, Type.REGION, Type.CURRENCY)
+# sums are exact in DECIMAL(38, 6): that holds 1e17 values of this size
+_LARGEST = "1e15"
 _NUMERIC = (Type.NUMBER, Type.AMOUNT, Type.SHARE, Type.LATITUDE, Type.LONGITUDE)
 # epoch milliseconds between 1973 and 2286: anything smaller is seconds or a number like 20240131
 _EPOCH_MS = (100_000_000_000, 10_000_000_000_000)
@@ -47,7 +49,7 @@ TARGETS = {
 }
 
 _EXPECTED = {
-    **dict.fromkeys(_NUMERIC, "a finite number with a decimal point and no thousands separators"),
+    **dict.fromkeys(_NUMERIC, "a number below 1e15 in size with a decimal point and no thousands separators"),
     Type.ID: "text or whole numbers; export ids with fractions (12.0) as text",
     Type.TIMESTAMP: (
         "ISO 8601 (2024-01-31T09:30:00Z), a date (2024-01-31) or epoch milliseconds; "
@@ -209,13 +211,14 @@ def _text(origin: _Origin, raw: str, *, lowered: bool) -> Cast:
 
 
 def _number(origin: _Origin) -> Cast:
+    # not-a-number and infinity compare above every number
     if origin.family == "text":
         read = f"TRY_CAST({origin.sql} AS DOUBLE)"
-        return origin.parsed(f"CASE WHEN isfinite({read}) THEN {read} END")
+        return origin.parsed(f"CASE WHEN abs({read}) < {_LARGEST} THEN {read} END")
     if origin.family in ("integer", "float"):
         read = f"CAST({origin.sql} AS DOUBLE)"
-        altered = f"coalesce(NOT isfinite({origin.sql}), false)" if origin.source.upper() == "DOUBLE" else None
-        return origin.to(f"CASE WHEN isfinite({read}) THEN {read} END", altered=altered)
+        altered = f"coalesce(NOT abs({origin.sql}) < {_LARGEST}, false)" if origin.source.upper() == "DOUBLE" else None
+        return origin.to(f"CASE WHEN abs({read}) < {_LARGEST} THEN {read} END", altered=altered)
     return origin.unreadable()
 
 

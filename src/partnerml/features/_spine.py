@@ -35,10 +35,13 @@ class Population:
         Qualifying activity in ``[as_of - active_within_days, as_of)`` is asked for; None: at any time before.
     activity : Activity
         What qualifies.
+    with_left : bool
+        Keep those that have left: a model of how activity ends must see the ends.
     """
 
     active_within_days: int | None = 90
     activity: Activity = Activity()  # noqa: RUF009 (a frozen value)
+    with_left: bool = False
 
     def __post_init__(self) -> None:
         if self.active_within_days is not None and self.active_within_days < 1:
@@ -46,7 +49,11 @@ class Population:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the value as JSON."""
-        return {"active_within_days": self.active_within_days, "activity": self.activity.to_dict()}
+        return {
+            "active_within_days": self.active_within_days,
+            "activity": self.activity.to_dict(),
+            "with_left": self.with_left,
+        }
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Population:
@@ -119,8 +126,10 @@ def spine_of(eco: Ecosystem, population: Population, as_of: Sequence[datetime]) 
     if population.active_within_days is not None:
         recent = recent & (last >= grid.as_of - ibis.interval(days=population.active_within_days))
     joined = (grid.joined_at + lag < grid.as_of).fill_null(True)  # without a date, from the first activity
-    left = (grid.left_at + lag < grid.as_of).fill_null(False)
-    return grid.filter(recent & joined & ~left).select("partner_id", "as_of", "pid", "k", "slot")
+    kept = recent & joined
+    if not population.with_left:
+        kept = kept & ~(grid.left_at + lag < grid.as_of).fill_null(False)
+    return grid.filter(kept).select("partner_id", "as_of", "pid", "k", "slot")
 
 
 def keys_table(keys: pd.DataFrame) -> ibis.Table:

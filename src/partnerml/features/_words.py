@@ -73,7 +73,8 @@ def describe(feature: Feature, *, table: str | None = None, unit: str | None = N
         The unit of a trait: ``category`` or ``number``.
     """
     words = _words(feature)
-    days = feature.days
+    # the window and the one before it
+    days = tuple(2 * length for length in feature.days) if feature.measure == "prior_ratio" else feature.days
     window = f"[as_of - {days[-1]} days, as_of)" if days else "all time before as_of"
     if feature.source == "partners":
         definition = f"{words}, as it was known before as_of"

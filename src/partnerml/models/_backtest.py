@@ -115,6 +115,8 @@ class Backtest:
     baselines : DataFrame of shape (n, n_baselines)
         What the baselines said, as log-odds.
     gap : Timedelta
+    known : mapping of Timestamp to array of shape (n,)
+        For each cut the labels as they were known then; NaN where they were not mature.
     """
 
     rows: npt.NDArray[np.intp]
@@ -124,6 +126,7 @@ class Backtest:
     log_odds: pd.DataFrame
     baselines: pd.DataFrame
     gap: pd.Timedelta
+    known: Mapping[pd.Timestamp, npt.NDArray[np.float64]]
 
     @property
     def cuts(self) -> list[pd.Timestamp]:
@@ -138,12 +141,12 @@ class Backtest:
         """Return the cuts whose labels are known at a moment."""
         return [cut for cut in self.cuts if cut + self.gap <= moment]
 
-    def calibration_rows(self, cuts: list[pd.Timestamp]) -> npt.NDArray[np.bool_]:
-        """Mark the latest of some cuts, and as many before it as a calibration needs."""
+    def calibration_rows(self, cuts: list[pd.Timestamp], y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Mark the latest of some cuts, and as many before it as a calibration needs by the labels y."""
         chosen: list[pd.Timestamp] = []
         for cut in reversed(cuts):
             chosen.append(cut)
-            labels = self.y[self.at(chosen)]
+            labels = y[self.at(chosen)]
             if len(labels) >= CALIBRATION_ROWS and min(labels.sum(), (1 - labels).sum()) >= CALIBRATION_MINORITY:
                 break
         return self.at(chosen)
@@ -158,6 +161,7 @@ def backtest(
     gap: pd.Timedelta,
     learners: Mapping[str, Learner],
     baselines: Mapping[str, Learner],
+    labels_at: Callable[[pd.Timestamp], pd.Series] | None = None,
 ) -> Backtest:
     """Fit and predict every fold.
 
@@ -172,14 +176,19 @@ def backtest(
         From an as-of to the moment its labels are known.
     learners, baselines : mapping of str to Learner
         By name.
+    labels_at : callable, optional
+        Returns the labels of all rows, shape (n,), as they were known at a cut: outcomes may be recorded late. By
+        default what is known now.
     """
+    known: dict[pd.Timestamp, pd.Series] = {}
     said: list[pd.DataFrame] = []
     rows: list[npt.NDArray[np.intp]] = []
     cuts: list[pd.Series] = []
     for fold in folds:
-        known, asked = X.iloc[fold.train], X.iloc[fold.test]
-        labels = y.iloc[fold.train]
-        fitted = {name: learn(known, labels, fold.cut) for name, learn in {**learners, **baselines}.items()}
+        known[fold.cut] = y if labels_at is None else labels_at(fold.cut)
+        seen, asked = X.iloc[fold.train], X.iloc[fold.test]
+        labels = known[fold.cut].iloc[fold.train]
+        fitted = {name: learn(seen, labels, fold.cut) for name, learn in {**learners, **baselines}.items()}
         said.append(pd.DataFrame({name: scorer.decision_function(asked) for name, scorer in fitted.items()}))
         rows.append(fold.test)
         cuts.append(pd.Series(fold.cut, index=range(len(fold.test))))
@@ -193,6 +202,7 @@ def backtest(
         log_odds=table[list(learners)],
         baselines=table[list(baselines)],
         gap=gap,
+        known={cut: labels.to_numpy(dtype=np.float64)[positions] for cut, labels in known.items()},
     )
 
 
@@ -210,6 +220,11 @@ class Choice:
     weights: Mapping[str, float]
     calibration: PlattCalibrator
 
+    @classmethod
+    def equal(cls, names: list[str]) -> Choice:
+        """Return the choice of who knows nothing: equal weights, no calibration."""
+        return cls(dict.fromkeys(names, 1.0 / len(names)), PlattCalibrator())
+
     def log_odds(self, components: pd.DataFrame) -> npt.NDArray[np.float64]:
         """Blend the components and calibrate."""
         return self.calibration.apply(
@@ -217,20 +232,18 @@ class Choice:
         )
 
 
-def choose(backtest: Backtest, cuts: list[pd.Timestamp]) -> Choice:
+def choose(backtest: Backtest, cuts: list[pd.Timestamp], y: npt.NDArray[np.float64]) -> Choice:
     """Choose weights on the latest `WEIGHT_CUTS` of some cuts, and calibrate on the very latest.
 
     Which component is best drifts as histories grow, and base rates drift faster: the line is fitted where it is
     freshest, while weights need more rows than one cut has.
     """
-    latest = backtest.calibration_rows(cuts)
+    latest = backtest.calibration_rows(cuts, y)
     seen = backtest.at(cuts[-WEIGHT_CUTS:]) | latest
     components = backtest.log_odds
-    weights = choose_weights(
-        {str(name): column.to_numpy()[seen] for name, column in components.items()}, backtest.y[seen]
-    )
+    weights = choose_weights({str(name): column.to_numpy()[seen] for name, column in components.items()}, y[seen])
     uncalibrated = Choice(weights, PlattCalibrator())
-    line = PlattCalibrator.fit(uncalibrated.log_odds(components[latest]), backtest.y[latest])
+    line = PlattCalibrator.fit(uncalibrated.log_odds(components[latest]), y[latest])
     return Choice(weights, line)
 
 
@@ -250,12 +263,13 @@ def replay(backtest: Backtest) -> tuple[npt.NDArray[np.bool_], pd.DataFrame]:
     alone = pd.concat([backtest.log_odds, backtest.baselines], axis=1)
     for cut in backtest.cuts:
         known = backtest.known_at(cut)
-        if not known or not _both_labels(backtest.y[backtest.at(known)]):
+        y = backtest.known[cut]
+        if not known or not _both_labels(y[backtest.at(known)]):
             continue
-        now, latest = backtest.at([cut]), backtest.calibration_rows(known)
-        said = {"model": choose(backtest, known).log_odds(backtest.log_odds[now])}
+        now, latest = backtest.at([cut]), backtest.calibration_rows(known, y)
+        said = {"model": choose(backtest, known, y).log_odds(backtest.log_odds[now])}
         for name, column in alone.items():
-            line = PlattCalibrator.fit(column.to_numpy()[latest], backtest.y[latest])
+            line = PlattCalibrator.fit(column.to_numpy()[latest], y[latest])
             said[str(name)] = line.apply(column.to_numpy()[now])
         judged |= now
         parts.append(pd.DataFrame(said, index=np.flatnonzero(now)))
