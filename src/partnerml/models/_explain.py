@@ -184,7 +184,8 @@ class _Words:
         usual = self._usual(info, f"{source}__{kind}__{measure}__{days}d")
         if not fitting:
             # the level speaks, not the change: a fall that lowers the risk, say, of somebody far above the others
-            return f"{_figure(now, info.unit)} {info.subject} in {days} days{usual}"
+            subject = _singular(info.subject) if now == 1 else info.subject
+            return f"{_figure(now, info.unit)} {subject} in {days} days{usual}"
         return _change_text(info, days, now, before, usual)
 
     def _span(self, stem: str, days: int) -> tuple[int, float, float] | None:
