@@ -128,7 +128,7 @@ def components(purchases: pd.DataFrame, as_of: pd.Timestamp, X: pd.DataFrame) ->
         learners=learners,
         baselines={},
     )
-    choice = choose(tested, tested.cuts)
+    choice = choose(tested, tested.cuts, tested.y)
     fitted = {name: learn(rows, labels, as_of) for name, learn in learners.items()}
     blend = Blend(fitted, choice.weights, choice.calibration)
     print(
