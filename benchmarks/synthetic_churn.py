@@ -2,8 +2,8 @@
 
     python benchmarks/synthetic_churn.py [--partners 9000] [--months 27] [--seed 0]
 
-Trains on what was known twelve weeks before the last four mature months, scores those months (20,000 rows and more), and
-prints metrics beside the oracle's; then trains on shuffled labels, which must find no signal.
+Trains on what was known at the first of the last four months whose labels are mature, scores these four (20,000 rows
+and more), and prints metrics beside the oracle's; then trains on shuffled labels, which must find no signal.
 """
 
 from __future__ import annotations
