@@ -463,8 +463,9 @@ def judge(backtest: Backtest, *, seed: int) -> tuple[dict[str, Any], Choice]:
         seed=seed,
     )
     report = evaluate(y, {str(name): column.to_numpy() for name, column in said.items()}, partner, seed=seed)
-    # what ships is what was judged: where no choice could be replayed, none is made
-    replayed = not judged.all() or len(backtest.known_at(backtest.cuts[-1])) > 0
+    # what ships is what was judged: where no choice could be replayed, none is made. The first cut has none before it,
+    # so a replay never judges every row
+    replayed = not judged.all()
     choice = (
         choose(backtest, backtest.cuts, backtest.y)
         if replayed
