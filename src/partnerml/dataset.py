@@ -73,12 +73,13 @@ class FeatureInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Rows of (partner, as_of) with features and, where asked for, labels.
+    """Rows of a task at some moments, with features and, where asked for, labels.
 
     Attributes
     ----------
-    keys : DataFrame of shape (n, 2)
-        ``partner_id`` and ``as_of`` (UTC), sorted by (as_of, partner_id).
+    keys : DataFrame of shape (n, 2) or (n, 3)
+        The key of the task, such as ``partner_id`` or ``lead_id`` and ``partner_id``, and ``as_of`` (UTC); rows are
+        sorted by as_of and the key.
     X : DataFrame of shape (n, p)
         Features: float64, and text traits as `category`.
     y : Series of shape (n,) or None

@@ -9,6 +9,8 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from partnerml import schema
+from partnerml.features import _measure as measure
+from partnerml.features._measures import MEASURES
 
 TYPES = {
     schema.Type.TIMESTAMP: pa.timestamp("us"),
@@ -31,6 +33,27 @@ MIDNIGHTS = (START, START + 9 * DAY, START + 31 * DAY, START + 120 * DAY)
 OFF_MIDNIGHT = (START, START + 9 * DAY + dt.timedelta(hours=12, minutes=30), START + 10 * DAY, START + 31 * DAY)
 
 
+_SPANS = {
+    measure.DAYS: ("30d",),
+    measure.DAYS_OR_EVER: ("90d", "ever"),
+    measure.TWO_SPANS: ("7d_30d",),
+    measure.WEEKS: ("12w",),
+    measure.STREAK_WEEKS: ("12w",),
+    measure.EVER: ("ever",),
+}
+
+
+def stream_names():
+    """The whole catalogue of the stream: every measure of every source and kind."""
+    found = []
+    for entry in MEASURES:
+        if entry.family is measure.Family.WINDOWS:
+            for source, kinds in entry.on.items():
+                for kind in kinds or ("all", "login", "other"):
+                    found += [f"{source}__{kind}__{entry.name}__{window}" for window in _SPANS[entry.window]]
+    return tuple(found)
+
+
 class Tables:
     """The part of `Ecosystem` that the features use, over lists of dicts."""
 
@@ -41,13 +64,15 @@ class Tables:
         for name, rows in tables.items():
             self._names[name] = ibis.util.gen_name(name)
             backend.create_table(self._names[name], _arrow(name, rows), temp=True)
+        # asking for a table describes it each time
+        self._tables = {name: backend.table(stored) for name, stored in self._names.items()}
 
     @property
     def tables(self):
         return tuple(self._names)
 
     def table(self, name):
-        return self.backend.table(self._names[name])
+        return self._tables[name]
 
     def has(self, table, *columns):
         return table in self._names and set(columns) <= set(self.table(table).columns)

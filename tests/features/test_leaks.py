@@ -7,6 +7,7 @@ import copy
 import itertools
 
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.features import tables as made
@@ -20,23 +21,8 @@ quick = {
     "suppress_health_check": list(HealthCheck),
     "phases": (Phase.explicit, Phase.reuse, Phase.generate),
 }
-NAMES = (
-    "events__all__count__30d",
-    "events__other__count__90d",
-    "events__all__value__90d",
-    "events__all__active_days__90d",
-    "activity__all__active_days__ever",
-    "activity__all__recency_days__ever",
-    "activity__all__gap_max__90d",
-    "activity__all__count_trend__12w",
-    "deals__all__count__90d",
-    "deals__won__count__ever",
-    "deals__won__amount__ever",
-    "deals__lost__recency_days__ever",
-    "certifications__all__count__ever",
-    "partners__country__trait__asof",
-    "partners__tier__trait__asof",
-)
+STREAM = made.stream_names()
+TRAITS = ("partners__country__trait__asof", "partners__tier__trait__asof")
 
 
 def known_at(row, moment, recorded, lag):
@@ -78,21 +64,35 @@ def with_another_future(tables, lags, cut, draw):
     return changed
 
 
-@settings(max_examples=5, **quick)
-@given(made.ecosystems((AS_OF,)), st.data())
-def test_the_future_changes_no_feature(backend, drawn, data):
-    tables, lags = drawn
-    names = NAMES if "partner_history" in tables else NAMES[:-1]
+def check_future(backend, tables, lags, names, draw):
+    names = [name for name in names if name != TRAITS[-1] or "partner_history" in tables]
     catalogue = Catalogue(
         tuple(Feature.parse(name) for name in names), event_types=made.EVENT_TYPES, static_traits=("country",)
     )
     keys = pd.DataFrame(itertools.product(made.PARTNERS, [AS_OF]), columns=["partner_id", "as_of"])
-    changed = with_another_future(tables, lags, AS_OF, data.draw)
+    changed = with_another_future(tables, lags, AS_OF, draw)
     found = []
     for version in (tables, changed):
         with contextlib.closing(made.Tables(backend, version, lags)) as eco:
             found.append(build_rows(eco, keys, catalogue=catalogue))
     pd.testing.assert_frame_equal(found[0].X, found[1].X, check_categorical=False)
+
+
+@settings(max_examples=5, **quick)
+@given(
+    drawn=made.ecosystems((AS_OF,)),
+    names=st.lists(st.sampled_from(STREAM), min_size=1, max_size=12, unique=True),
+    data=st.data(),
+)
+def test_the_future_changes_no_feature(backend, drawn, names, data):
+    check_future(backend, *drawn, (*names, *TRAITS), data.draw)
+
+
+@pytest.mark.slow
+@settings(max_examples=1, **quick)
+@given(drawn=made.ecosystems((AS_OF,)), data=st.data())
+def test_the_future_changes_nothing_of_the_whole_catalogue(backend, drawn, data):
+    check_future(backend, *drawn, (*STREAM, *TRAITS), data.draw)
 
 
 @settings(max_examples=5, **quick)

@@ -80,14 +80,21 @@ def feature(name, partner_id, as_of, tables, *, lags=None, event_types=(), inclu
     if source == "partners":
         return _of_partner(kind, measure, partner_id, as_of, tables, lags, static)
     rows = [row for row in stream(tables, lags) if row[0] == partner_id and row[3] < as_of and row[4] < as_of]
+    everything = rows
     rows = _series(rows, source, kind, event_types, include, exclude)
-    if measure in ("count_ratio", "prior_ratio", "count_trend"):
+    if measure in ("count_ratio", "value_ratio", "amount_ratio", "prior_ratio", "count_trend", "streak_weeks"):
         return _compared(measure, window, rows, as_of)
+    if measure == "share":
+        days = int(window[:-1])
+        total = len(_within([row for row in everything if row[1] == source], days, as_of))
+        return len(_within(rows, days, as_of)) / total if total else None
     seen = rows if window == "ever" else _within(rows, int(window[:-1]), as_of)
     moments = [row[3] for row in seen]
     if measure.startswith("gap") or measure == "recency_over_gap":
         return _gap(measure, sorted({moment.date() for moment in moments}), moments, as_of)
-    total = sum((_decimal(row[6]) for row in seen if row[6] is not None), Decimal(0))
+    if measure.startswith(("value_", "amount_")):
+        return _of_values(measure, [(row[3], _decimal(row[6])) for row in seen if row[6] is not None])
+    total = _total(seen)
     return {
         "count": float(len(seen)),
         "value": float(total),
@@ -99,6 +106,22 @@ def feature(name, partner_id, as_of, tables, *, lags=None, event_types=(), inclu
     }[measure]
 
 
+def _of_values(measure, dated):
+    if not dated:
+        return None
+    values = [value for _, value in dated]
+    if measure in ("value_mean", "amount_mean"):
+        return float(sum(values, Decimal(0)) / len(values))
+    if measure == "value_last":
+        latest = max(moment for moment, _ in dated)
+        return float(max(value for moment, value in dated if moment == latest))
+    return float({"value_min": min, "value_max": max}[measure](values))
+
+
+def _total(rows):
+    return sum((_decimal(row[6]) for row in rows if row[6] is not None), Decimal(0))
+
+
 def _within(rows, days, until):
     return [row for row in rows if until - days * DAY <= row[3] < until]
 
@@ -108,6 +131,13 @@ def _compared(measure, window, rows, as_of):
         a, b = (int(part[:-1]) for part in window.split("_"))
         long = len(_within(rows, b, as_of))
         return (len(_within(rows, a, as_of)) / a) / (long / b) if long else None
+    if measure in ("value_ratio", "amount_ratio"):
+        a, b = (int(part[:-1]) for part in window.split("_"))
+        long = float(_total(_within(rows, b, as_of)))
+        return (float(_total(_within(rows, a, as_of))) / a) / (long / b) if long else None
+    if measure == "streak_weeks":
+        active = [bool(_within(rows, 7, as_of - 7 * week * DAY)) for week in range(int(window[:-1]))]
+        return float(active.index(False) if False in active else len(active))
     if measure == "prior_ratio":
         days = int(window[:-1])
         before = len(_within(rows, days, as_of - days * DAY))

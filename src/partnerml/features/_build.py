@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -14,20 +14,23 @@ import numpy as np
 import pandas as pd
 
 from partnerml.dataset import Dataset, FeatureInfo, fingerprint
-from partnerml.features._calendar import EVER, Calendar
-from partnerml.features._catalog import GAP_MEASURES, Catalogue, Feature
+from partnerml.features._catalog import Catalogue, Feature
+from partnerml.features._certifications import certification_columns
+from partnerml.features._deals import deal_columns
+from partnerml.features._dialect import check_moments
 from partnerml.features._labels import ChurnLabel, churn_labels
-from partnerml.features._spine import Population, first_row, keys_table, moments, naive_utc, spine_from, spine_of
-from partnerml.features._stream import Codes, stream
-from partnerml.features._traits import historic_traits, with_traits
-from partnerml.features._windows import GAP_COLUMNS, Request, Rows, Windows, windows
+from partnerml.features._measure import Family
+from partnerml.features._peers import peer_columns
+from partnerml.features._scratch import Scratch
+from partnerml.features._spine import Population, keys_table, moments, naive_utc, spine_from, spine_of
+from partnerml.features._traits import historic_traits, trait_columns
+from partnerml.features._values import window_columns
 from partnerml.features._words import describe
 from partnerml.moments import Moment
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
-
-_DAY_US = 86_400_000_000.0
+    from partnerml.features._store import CellStore
 
 
 def build(
@@ -38,6 +41,7 @@ def build(
     catalogue: Catalogue,
     as_of: Sequence[Moment] | Moment,
     until: Moment | None = None,
+    cells: CellStore | None = None,
 ) -> Dataset:
     """Build the rows of a population with what was known of them, and what became of them.
 
@@ -54,6 +58,8 @@ def build(
         Zoned, or naive and taken as UTC; a date is its midnight.
     until : moment, optional
         Labels use what was known before it; by default `Ecosystem.default_until`.
+    cells : CellStore, optional
+        Stored cells of events, read in the place of the raw rows where that gives the same.
 
     Returns
     -------
@@ -66,15 +72,16 @@ def build(
         If there is no as_of, or a trait of the catalogue is not in the tables.
     """
     points = moments(as_of)
+    check_moments(eco, points)
     known_until = None
     if label is not None:
         known_until = eco.default_until() if until is None else naive_utc(until)
-    with _kept(eco, spine_of(eco, population, points)) as spine:
-        rows = spine
+    with Scratch(eco, cells=cells) as scratch:
+        spine = scratch.keep(spine_of(eco, population, points, scratch=scratch))
+        table = feature_columns(eco, catalogue, spine=spine, as_of=points, scratch=scratch)
         if label is not None and known_until is not None:
             labels = churn_labels(eco, label, spine=spine, as_of=points, until=known_until)
-            rows = spine.left_join(labels, "slot").drop("slot_right")
-        table = feature_columns(eco, catalogue, spine=rows, as_of=points)
+            table = table.left_join(scratch.keep(labels), "slot").drop("slot_right")
         frame = _frame(eco, table)
     spec = {
         "population": population.to_dict(),
@@ -86,7 +93,7 @@ def build(
     return _dataset(eco, frame, catalogue, spec, labelled=label is not None)
 
 
-def build_rows(eco: Ecosystem, keys: pd.DataFrame, *, catalogue: Catalogue) -> Dataset:
+def build_rows(eco: Ecosystem, keys: pd.DataFrame, *, catalogue: Catalogue, cells: CellStore | None = None) -> Dataset:
     """Build the features of given rows.
 
     Parameters
@@ -95,6 +102,8 @@ def build_rows(eco: Ecosystem, keys: pd.DataFrame, *, catalogue: Catalogue) -> D
     keys : DataFrame
         ``partner_id`` and ``as_of``.
     catalogue : Catalogue
+    cells : CellStore, optional
+        Stored cells of events, read in the place of the raw rows where that gives the same.
 
     Returns
     -------
@@ -107,13 +116,23 @@ def build_rows(eco: Ecosystem, keys: pd.DataFrame, *, catalogue: Catalogue) -> D
         If a partner is unknown, or a row comes twice.
     """
     points = moments(list(keys["as_of"]))
-    with _kept(eco, spine_from(eco, keys_table(keys), points)) as spine:
-        table = feature_columns(eco, catalogue, spine=spine, as_of=points)
+    check_moments(eco, points)
+    with Scratch(eco, cells=cells) as scratch:
+        spine = scratch.keep(spine_from(eco, keys_table(keys), points))
+        table = feature_columns(eco, catalogue, spine=spine, as_of=points, scratch=scratch)
         frame = _frame(eco, table)
     return _dataset(eco, frame, catalogue, {"catalogue": catalogue.to_dict()}, labelled=False)
 
 
-def write_rows(eco: Ecosystem, keys: ibis.Table, path: Path, *, catalogue: Catalogue, as_of: Sequence[Moment]) -> None:
+def write_rows(
+    eco: Ecosystem,
+    keys: ibis.Table,
+    path: Path | str,
+    *,
+    catalogue: Catalogue,
+    as_of: Sequence[Moment],
+    cells: CellStore | None = None,
+) -> None:
     """Write the features of given rows to Parquet without passing them through Python.
 
     Parameters
@@ -121,23 +140,27 @@ def write_rows(eco: Ecosystem, keys: ibis.Table, path: Path, *, catalogue: Catal
     eco : Ecosystem
     keys : ibis.Table
         ``partner_id`` and ``as_of`` (naive UTC) on the backend of the ecosystem.
-    path : Path
+    path : Path or str
         In a folder that the ecosystem may write to.
     catalogue : Catalogue
     as_of : moments
         All moments of the keys.
+    cells : CellStore, optional
+        Stored cells of events, read in the place of the raw rows where that gives the same.
     """
     points = moments(as_of)
-    with _kept(eco, spine_from(eco, keys, points)) as spine:
-        table = feature_columns(eco, catalogue, spine=spine, as_of=points)
+    check_moments(eco, points)
+    with Scratch(eco, cells=cells) as scratch:
+        spine = scratch.keep(spine_from(eco, keys, points))
+        table = feature_columns(eco, catalogue, spine=spine, as_of=points, scratch=scratch)
         zoned = table.as_of.cast("timestamp('UTC', 6)")
         eco.backend.to_parquet(table.select("partner_id", zoned.name("as_of"), *catalogue.names), path)
 
 
 def feature_columns(
-    eco: Ecosystem, catalogue: Catalogue, *, spine: ibis.Table, as_of: Sequence[datetime]
+    eco: Ecosystem, catalogue: Catalogue, *, spine: ibis.Table, as_of: Sequence[datetime], scratch: Scratch
 ) -> ibis.Table:
-    """Return one expression for all features: the spine with a column for each.
+    """Return an expression for all features: the spine with a column for each.
 
     Parameters
     ----------
@@ -147,146 +170,58 @@ def feature_columns(
         ``partner_id``, ``as_of``, ``pid``, ``k``, ``slot``.
     as_of : sequence of datetime
         The moments that ``k`` numbers, naive UTC.
+    scratch : Scratch
+        Holds every family but the first, which is read once and may be large.
     """
-    spine = with_traits(eco, catalogue, spine=spine)
-    windowed = [feature for feature in catalogue.features if feature.source != "partners"]
-    if not windowed:
-        return spine
-    requests = {request for feature in windowed for request in _requests(feature)}
-    sources = _sources(requests)
-    calendar = Calendar.of(
-        as_of,
-        {r.window for r in requests if r.window != EVER},
-        weeks=max((r.window // 7 for r in requests if r.atom == "nw"), default=0),
-        first_row=first_row(eco, sources) if any(r.window == EVER for r in requests) else None,
-    )
-    codes = Codes(catalogue.event_types)
-    seen = stream(eco, sources=sources, codes=codes, activity=catalogue.activity)
-    partners = spine.select("partner_id", "pid").distinct()
-    rows = Rows.place(seen, partners=partners, calendar=calendar, codes=codes)
-    found = windows(rows, requests, spine=spine)
-    values = {feature.name: _VALUES[feature.measure](feature, found) for feature in windowed}
-    return found.table.select(*spine.columns, **values)
+    own = [feature for feature in catalogue.features if not feature.relative]
+    relative = [feature for feature in catalogue.features if feature.relative]
+    table = spine
+    for family, columns in _FAMILIES.items():
+        wanted = [feature for feature in own if feature.entry.family is family]
+        if wanted:
+            kept = {"scratch": scratch, "cells": scratch.cells} if family is Family.WINDOWS else {}
+            part = columns(eco, wanted, catalogue=catalogue, spine=spine, as_of=as_of, **kept)
+            # windows come first and bring the spine along: the largest family is read once, where the result is made
+            whole = table is spine and family is Family.WINDOWS
+            table = part if whole else _beside(table, scratch.keep(part), wanted)
+    if relative:
+        part = _relative(eco, relative, catalogue=catalogue, spine=spine, as_of=as_of, scratch=scratch)
+        table = _beside(table, scratch.keep(part), relative)
+    return table.select(*spine.columns, *catalogue.names)
 
 
-def _requests(feature: Feature) -> Iterator[Request]:
-    """Return the numbers that a feature is made of."""
-    source, kind = feature.series
-    days = feature.days or (EVER,)
-    atom = _ATOMS.get(feature.measure)
-    if atom is not None:
-        yield Request(atom, source, kind, days[0])
-        return
-    if feature.measure in GAP_MEASURES:
-        yield Request("gaps", source, kind, days[0])
-        if feature.measure == "recency_over_gap":
-            yield Request("last", source, kind, days[0])
-        return
-    yield Request("n", source, kind, days[0])
-    if feature.measure == "count_ratio":
-        yield Request("n", source, kind, days[1])
-    elif feature.measure == "prior_ratio":
-        yield Request("n", source, kind, 2 * days[0])
-    elif feature.measure == "count_trend":
-        yield Request("nw", source, kind, days[0])
-
-
-_ATOMS: Mapping[str, str] = MappingProxyType(
+_FAMILIES: Mapping[Family, Callable[..., ibis.Table]] = MappingProxyType(
     {
-        "count": "n",
-        "value": "v",
-        "amount": "v",
-        "active_days": "days",
-        "distinct_types": "types",
-        "recency_days": "last",
-        "age_days": "first",
+        Family.WINDOWS: window_columns,
+        Family.TRAITS: trait_columns,
+        Family.DEALS: deal_columns,
+        Family.CERTIFICATIONS: certification_columns,
     }
 )
 
 
-def _sources(requests: set[Request]) -> tuple[str, ...]:
-    named = {request.source for request in requests}
-    return tuple(
-        source
-        for source in ("events", "deals", "certifications")
-        if source in named or (source != "certifications" and "activity" in named)
-    )
+def _beside(table: ibis.Table, part: ibis.Table, features: Sequence[Feature]) -> ibis.Table:
+    """Put the columns of a family beside the others."""
+    columns = part.select("slot", *(feature.name for feature in features))
+    return table.left_join(columns, "slot").drop("slot_right")
 
 
-def _plain(feature: Feature, found: Windows) -> Any:
-    (request,) = _requests(feature)
-    return found.numbers[request]
+def _relative(
+    eco: Ecosystem,
+    features: Sequence[Feature],
+    *,
+    catalogue: Catalogue,
+    spine: ibis.Table,
+    as_of: Sequence[datetime],
+    scratch: Scratch,
+) -> ibis.Table:
+    """Return the percentiles among peers; what they rank is built for all of the peers."""
+    ranked = dataclasses.replace(catalogue, features=tuple(dict.fromkeys(feature.base for feature in features)))
 
+    def base(everyone: ibis.Table) -> ibis.Table:
+        return feature_columns(eco, ranked, spine=scratch.keep(everyone), as_of=as_of, scratch=scratch)
 
-def _money(feature: Feature, found: Windows) -> Any:
-    return _plain(feature, found).cast("float64")
-
-
-def _days_since(feature: Feature, found: Windows) -> Any:
-    return _days_from(_plain(feature, found), found.table.as_of)
-
-
-def _days_from(moment: Any, as_of: Any) -> Any:
-    return as_of.delta(moment, unit="microsecond").cast("float64") / _DAY_US
-
-
-def _count_ratio(feature: Feature, found: Windows) -> Any:
-    """Ratio of daily rates; numerators are cast first, since Spark divides integers into decimals."""
-    short, long = (found.numbers[request].cast("float64") for request in _requests(feature))
-    a, b = feature.days
-    return (short / float(a)) / (long / float(b)).nullif(0.0)
-
-
-def _prior_ratio(feature: Feature, found: Windows) -> Any:
-    now, both = (found.numbers[request].cast("float64") for request in _requests(feature))
-    return now / (both - now).nullif(0.0)
-
-
-def _count_trend(feature: Feature, found: Windows) -> Any:
-    """Slope of the least squares line through weekly counts, in rows per week and week."""
-    n, nw = (found.numbers[request].cast("float64") for request in _requests(feature))
-    m = feature.days[0] // 7
-    return ((m - 1.0) * n - 2.0 * nw) / (m * (m * m - 1.0) / 6.0)
-
-
-def _gap(feature: Feature, found: Windows) -> Any:
-    request, *last = _requests(feature)
-    m, s, q, longest = (found.gaps[request][name].cast("float64") for name in GAP_COLUMNS)
-    if feature.measure == "gap_max":
-        return longest
-    if feature.measure == "gap_sd":
-        return (m * q - s * s).sqrt() / m
-    if feature.measure == "gap_mean":
-        return s / m
-    return _days_from(found.numbers[last[0]], found.table.as_of) / (s / m)
-
-
-_VALUES: Mapping[str, Callable[[Feature, Windows], Any]] = MappingProxyType(
-    {
-        "count": _plain,
-        "value": _money,
-        "amount": _money,
-        "active_days": _plain,
-        "distinct_types": _plain,
-        "recency_days": _days_since,
-        "age_days": _days_since,
-        "count_ratio": _count_ratio,
-        "prior_ratio": _prior_ratio,
-        "count_trend": _count_trend,
-        **dict.fromkeys(GAP_MEASURES, _gap),
-    }
-)
-
-
-@contextlib.contextmanager
-def _kept(eco: Ecosystem, spine: ibis.Table) -> Iterator[ibis.Table]:
-    """Compute the spine once: its features and its labels read it many times."""
-    name = ibis.util.gen_name("partnerml_spine")
-    eco.backend.create_table(name, spine, temp=True)
-    try:
-        yield eco.backend.table(name)
-    finally:
-        eco.backend.drop_table(name)
+    return peer_columns(eco, features, catalogue=catalogue, spine=spine, as_of=as_of, base=base)
 
 
 def _frame(eco: Ecosystem, table: ibis.Table) -> pd.DataFrame:
@@ -298,10 +233,9 @@ def _frame(eco: Ecosystem, table: ibis.Table) -> pd.DataFrame:
 def _dataset(
     eco: Ecosystem, frame: pd.DataFrame, catalogue: Catalogue, spec: Mapping[str, Any], *, labelled: bool
 ) -> Dataset:
-    keys = pd.DataFrame(
-        {"partner_id": frame["partner_id"].astype("str"), "as_of": frame["as_of"].astype("datetime64[us]")}
-    )
-    keys["as_of"] = keys["as_of"].dt.tz_localize("UTC")
+    # Spark hands out naive moments as zoned ones
+    as_of = pd.to_datetime(frame["as_of"], utc=True).dt.as_unit("us")
+    keys = pd.DataFrame({"partner_id": frame["partner_id"].astype("str"), "as_of": as_of})
     X = frame[list(catalogue.names)]
     texts = [name for name in X.columns if not pd.api.types.is_numeric_dtype(X[name].dtype)]
     # a cast by column leaves one block a column, which every later copy pays for: copy once, together

@@ -17,7 +17,8 @@ import pandas as pd
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[us]")
 WEEK = 7 * DAY
-_BLOCK_DAYS = 60  # the days of a block share one 64-bit mask
+BLOCK_DAYS = 60  # the days of a block share one 64-bit mask
+_WEEKS = 60  # the weeks of a streak are bits of one integer, and all before them share one that no streak reaches
 EVER = 0  # the window without a far edge
 
 
@@ -65,10 +66,15 @@ class Calendar:
         start = min(cut.min() for cut in cuts).astype("datetime64[D]")
         if first_row is not None:
             start = min(start, np.datetime64(first_row, "D"))
-        first_block = start.astype("int64") // _BLOCK_DAYS * _BLOCK_DAYS
-        blocks = np.arange(first_block, moments.max().astype("datetime64[D]").astype("int64") + 1, _BLOCK_DAYS)
+        first_block = start.astype("int64") // BLOCK_DAYS * BLOCK_DAYS
+        blocks = np.arange(first_block, moments.max().astype("datetime64[D]").astype("int64") + 1, BLOCK_DAYS)
         cuts.append(blocks.astype("datetime64[D]").astype("datetime64[us]"))
         return cls(moments, np.unique(np.concatenate(cuts)), start, lengths)
+
+    @property
+    def span(self) -> tuple[np.datetime64, np.datetime64]:
+        """When rows count: from the first day, before the last as_of."""
+        return self.start.astype("datetime64[us]"), self.as_of[-1]
 
     @property
     def at_midnight(self) -> bool:
@@ -93,7 +99,7 @@ class Calendar:
                 "cell": np.searchsorted(self.edges, starts, side="right").astype("int32"),
                 "step": np.searchsorted(self.as_of, starts, side="right").astype("int32"),
                 "number": day.astype("int32"),
-                "bit": np.left_shift(np.int64(1), day.astype("int64") % _BLOCK_DAYS),
+                "bit": np.left_shift(np.int64(1), day.astype("int64") % BLOCK_DAYS),
             }
         )
         schema = {
@@ -110,7 +116,7 @@ class Calendar:
 
     def cells(self) -> ibis.Table:
         """Return one row per cell: ``cell``, its ``block`` of days and the ``step`` of its rows."""
-        blocks = self.edges.astype("datetime64[D]").astype("int64") // _BLOCK_DAYS
+        blocks = self.edges.astype("datetime64[D]").astype("int64") // BLOCK_DAYS
         frame = pd.DataFrame(
             {
                 "cell": np.arange(len(self.edges) + 1, dtype="int32"),
@@ -121,7 +127,7 @@ class Calendar:
         return ibis.memtable(frame, schema={"cell": "int32", "block": "int32", "step": "int32"})
 
     def rings(self) -> ibis.Table:
-        """Return which cells each as_of sees: ``cell``, ``k``, ``ring``, ``week``, ``block``.
+        """Return which cells each as_of sees: ``cell``, ``k``, ``ring``, ``week``, ``week_bit``.
 
         Ring 0 is the shortest window, ring i is what window i adds to it. ``week`` 0 is the last seven days.
         """
@@ -131,18 +137,19 @@ class Calendar:
             starts = self.edges[seen]
             age = moment - starts
             limits = np.asarray(self.windows) * DAY
+            week = (age - np.timedelta64(1, "us")) // WEEK
             parts.append(
                 pd.DataFrame(
                     {
                         "cell": (np.flatnonzero(seen) + 1).astype("int32"),
                         "k": np.full(len(starts), k, dtype="int32"),
                         "ring": np.searchsorted(limits, age, side="left").astype("int32"),
-                        "week": ((age - np.timedelta64(1, "us")) // WEEK).astype("int32"),
-                        "block": (starts.astype("datetime64[D]").astype("int64") // _BLOCK_DAYS).astype("int32"),
+                        "week": week.astype("int32"),
+                        "week_bit": np.left_shift(np.int64(1), np.minimum(week, _WEEKS)),
                     }
                 )
             )
-        schema = dict.fromkeys(("cell", "k", "ring", "week", "block"), "int32")
+        schema = {**dict.fromkeys(("cell", "k", "ring", "week"), "int32"), "week_bit": "int64"}
         return ibis.memtable(pd.concat(parts, ignore_index=True), schema=schema)
 
     def moments(self) -> ibis.Table:

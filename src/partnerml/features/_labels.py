@@ -12,9 +12,9 @@ from ibis import _
 
 from partnerml.errors import ConfigError
 from partnerml.features._calendar import Calendar
+from partnerml.features._rows import slot
 from partnerml.features._spine import ACTIVITY_SOURCES, largest_lag, partners_table
 from partnerml.features._stream import Activity, Codes, microseconds, stream
-from partnerml.features._windows import slot
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem

@@ -13,13 +13,16 @@ from ibis import _
 
 from partnerml.errors import ConfigError, DataError
 from partnerml.features._calendar import EVER, Calendar
+from partnerml.features._folds import Request
+from partnerml.features._rows import Rows, named, slot
 from partnerml.features._stream import Activity, Codes, microseconds, stream
-from partnerml.features._windows import Request, Rows, slot, windows
+from partnerml.features._windows import Windows, windows
 from partnerml.moments import Moment
 from partnerml.moments import moment as moment_of
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
+    from partnerml.features._scratch import Scratch
 
 ACTIVITY_SOURCES = ("events", "deals")
 _LAST = Request("last", "activity", "all", EVER)
@@ -100,7 +103,9 @@ def partners_table(eco: Ecosystem) -> ibis.Table:
     )
 
 
-def spine_of(eco: Ecosystem, population: Population, as_of: Sequence[datetime]) -> ibis.Table:
+def spine_of(
+    eco: Ecosystem, population: Population, as_of: Sequence[datetime], *, scratch: Scratch | None = None
+) -> ibis.Table:
     """Return the rows of a population: ``partner_id``, ``as_of``, ``pid``, ``k``, ``slot``.
 
     Parameters
@@ -109,16 +114,10 @@ def spine_of(eco: Ecosystem, population: Population, as_of: Sequence[datetime]) 
     population : Population
     as_of : sequence of datetime
         Naive UTC, distinct.
+    scratch : Scratch, optional
+        Holds what is read many times.
     """
-    calendar = Calendar.of(as_of, (), first_row=first_row(eco, ACTIVITY_SOURCES))
-    partners = partners_table(eco)
-    codes = Codes()
-    activity = stream(eco, sources=ACTIVITY_SOURCES, codes=codes, activity=population.activity)
-    active = dataclasses.replace(activity, table=activity.table.filter(_.qualifies))
-    grid = partners.cross_join(calendar.moments())
-    grid = grid.mutate(slot=slot(grid.pid, grid.k, calendar))
-    rows = Rows.place(active, partners=partners, calendar=calendar, codes=codes)
-    found = windows(rows, [_LAST], spine=grid)
+    found = _last_activity(eco, population.activity, as_of, scratch=scratch)
 
     lag = ibis.interval(microseconds=microseconds(eco.lag("partners")))
     grid, last = found.table, found.numbers[_LAST]
@@ -130,6 +129,34 @@ def spine_of(eco: Ecosystem, population: Population, as_of: Sequence[datetime]) 
     if not population.with_left:
         kept = kept & ~(grid.left_at + lag < grid.as_of).fill_null(False)
     return grid.filter(kept).select("partner_id", "as_of", "pid", "k", "slot")
+
+
+def _last_activity(
+    eco: Ecosystem, activity: Activity, as_of: Sequence[datetime], *, scratch: Scratch | None
+) -> Windows:
+    """Return every partner at every moment, beside its last qualifying activity."""
+    from partnerml.features._recall import recall, serves  # it reads spines itself
+
+    partners = partners_table(eco)
+    if scratch is not None and scratch.cells is not None and serves(scratch.cells, eco, as_of):
+        calendar = Calendar.of(as_of, ())
+        grid = partners.cross_join(calendar.moments())
+        grid = scratch.keep(grid.mutate(slot=slot(grid.pid, grid.k, calendar)))
+        return recall(scratch.cells, eco, [_LAST], spine=grid, as_of=as_of, event_types=(), activity=activity)
+    keep = named if scratch is None else scratch.keep
+    calendar = Calendar.of(as_of, (), first_row=first_row(eco, ACTIVITY_SOURCES))
+    codes = Codes()
+    found = stream(eco, sources=ACTIVITY_SOURCES, codes=codes, activity=activity)
+    active = dataclasses.replace(found, table=found.table.filter(_.qualifies))
+    grid = partners.cross_join(calendar.moments())
+    grid = grid.mutate(slot=slot(grid.pid, grid.k, calendar))
+    rows = Rows.place(active, partners=partners, calendar=calendar, codes=codes, keep=keep)
+    return windows(rows, [_LAST], spine=grid)
+
+
+def population_keys(eco: Ecosystem, population: Population, as_of: Sequence[Moment] | Moment) -> ibis.Table:
+    """Return ``partner_id`` and ``as_of`` (naive UTC) of a population, on the backend of the ecosystem."""
+    return spine_of(eco, population, moments(as_of)).select("partner_id", "as_of")
 
 
 def keys_table(keys: pd.DataFrame) -> ibis.Table:

@@ -137,10 +137,13 @@ class Stream:
         ``partner_id``, ``moment``, ``seen_at`` (naive UTC), ``code`` (int8), ``qualifies`` (boolean), ``value``.
     late : bool
         False if seen_at is always the moment.
+    sources : tuple of str
+        What it is made of.
     """
 
     table: ibis.Table
     late: bool
+    sources: tuple[str, ...] = ()
 
 
 def stream(eco: Ecosystem, *, sources: Sequence[str], codes: Codes, activity: Activity) -> Stream:
@@ -157,14 +160,14 @@ def stream(eco: Ecosystem, *, sources: Sequence[str], codes: Codes, activity: Ac
     makers = {"events": _events, "deals": _deals, "certifications": _certifications}
     parts: list[ibis.Table] = []
     late = False
-    for source in dict.fromkeys(sources):
-        if eco.has(source):
-            parts.extend(makers[source](eco, codes, activity))
-            late = late or eco.lag(source) > timedelta(0) or eco.has(source, "recorded_at")
-            late = late or (source == "deals" and eco.has(source, "closed_recorded_at"))
+    there = tuple(source for source in dict.fromkeys(sources) if eco.has(source))
+    for source in there:
+        parts.extend(makers[source](eco, codes, activity))
+        late = late or eco.lag(source) > timedelta(0) or eco.has(source, "recorded_at")
+        late = late or (source == "deals" and eco.has(source, "closed_recorded_at"))
     if not parts:
         return Stream(_empty(), late=False)
-    return Stream(parts[0] if len(parts) == 1 else ibis.union(*parts), late)
+    return Stream(parts[0] if len(parts) == 1 else ibis.union(*parts), late, there)
 
 
 def _events(eco: Ecosystem, codes: Codes, activity: Activity) -> list[ibis.Table]:

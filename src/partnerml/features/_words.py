@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from partnerml.dataset import FeatureInfo
-from partnerml.features._catalog import Feature
+from partnerml.features._catalog import PEERS, Feature
+from partnerml.features._measure import AS_OF, LIVE
 
 _SUBJECTS: Mapping[tuple[str, str], str] = {
     ("events", "all"): "events",
@@ -14,8 +15,12 @@ _SUBJECTS: Mapping[tuple[str, str], str] = {
     ("deals", "registered"): "registered deals",
     ("deals", "won"): "won deals",
     ("deals", "lost"): "lost deals",
+    ("deals", "open"): "open deals",
     ("certifications", "all"): "certifications",
     ("certifications", "earned"): "certifications",
+    ("certifications", "valid"): "valid certifications",
+    ("certifications", "expiring"): "expiring certifications",
+    ("certifications", "lapsed"): "lapsed certifications",
     ("activity", "all"): "activities",
 }
 _TABLES: Mapping[str, str] = {
@@ -24,6 +29,12 @@ _TABLES: Mapping[str, str] = {
     "certifications": "certifications",
     "activity": "events+deals",
     "partners": "partners",
+    "pair": "leads+partners",
+}
+_LIKE_THIS: Mapping[str, str] = {
+    "vertical": " in the lead's industry",
+    "country": " in the lead's country",
+    "size": " of the lead's size",
 }
 _MOMENTS: Mapping[str, tuple[str, ...]] = {
     "events": ("occurred_at",),
@@ -33,30 +44,6 @@ _MOMENTS: Mapping[str, tuple[str, ...]] = {
     "deals": ("registered_at", "closed_at", "outcome"),
     "certifications": ("earned_at",),
     "activity": ("occurred_at", "actor", "registered_at", "closed_at", "outcome"),
-}
-_ZERO = "0 if there are none"
-_NULL_RULES: Mapping[str, str] = {
-    "recency_days": "null if never",
-    "age_days": "null if never",
-    "count_ratio": "null if the longer window holds none",
-    "prior_ratio": "null if the window before holds none",
-    "gap_mean": "null with fewer than two active days",
-    "gap_max": "null with fewer than two active days",
-    "gap_sd": "null with fewer than two active days",
-    "recency_over_gap": "null with fewer than two active days",
-    "tenure_days": "null without a joining date",
-    "trait": "null if unknown",
-}
-_UNITS: Mapping[str, str] = {
-    "count": "count",
-    "active_days": "count",
-    "distinct_types": "count",
-    "value": "value",
-    "amount": "money",
-    "count_ratio": "ratio",
-    "prior_ratio": "ratio",
-    "recency_over_gap": "ratio",
-    "count_trend": "per week",
 }
 _DEGREES = ("latitude", "longitude")
 
@@ -72,28 +59,55 @@ def describe(feature: Feature, *, table: str | None = None, unit: str | None = N
     unit : str, optional
         The unit of a trait: ``category`` or ``number``.
     """
-    words = _words(feature)
-    # the window and the one before it
-    days = tuple(2 * length for length in feature.days) if feature.measure == "prior_ratio" else feature.days
-    window = f"[as_of - {days[-1]} days, as_of)" if days else "all time before as_of"
-    if feature.source == "partners":
-        definition = f"{words}, as it was known before as_of"
-    else:
-        definition = f"{words}; rows in {window} that were known before as_of"
-    trait_unit = "degrees" if feature.kind in _DEGREES else (unit or "category")
+    entry = feature.entry
+    words = _told(feature, entry.words)
+    group, measure, unit_of = f"{feature.source}__{feature.kind}", feature.measure, entry.unit
+    if feature.measure == "trait":
+        unit_of = "degrees" if feature.kind in _DEGREES else (unit or entry.unit)
+    definition = f"{words}, {_scope(feature)}"
+    if feature.relative:
+        words = f"{words}, as a percentile among its peers"
+        definition = f"{words}: {_scope(feature)}"
+        group, measure, unit_of = PEERS + group, "percentile", "percentile"
     return FeatureInfo(
         name=feature.name,
         definition=definition[0].upper() + definition[1:] + ".",
-        table=table or _TABLES[feature.source],
+        table=table or entry.table or _TABLES[feature.source],
         columns=_columns(feature),
-        window_days=days[-1] if days else None,
-        null_rule=_NULL_RULES.get(feature.measure, _ZERO),
+        window_days=_span(feature),
+        null_rule=_null_rule(feature),
         words=words,
-        subject=_subject(feature),
-        measure=feature.measure,
-        group=f"{feature.source}__{feature.kind}",
-        unit=trait_unit if feature.measure == "trait" else _UNITS.get(feature.measure, "days"),
+        subject=_told(feature, entry.subject),
+        measure=measure,
+        group=group,
+        unit=unit_of,
     )
+
+
+def _span(feature: Feature) -> int | None:
+    """Return how far back a feature looks, in days; None for what has no window."""
+    if not feature.days or feature.kind == "expiring":
+        return None
+    return max(feature.days) * (2 if feature.measure == "prior_ratio" else 1)
+
+
+def _scope(feature: Feature) -> str:
+    span = _span(feature)
+    if feature.source == "partners":
+        return "as it was known before as_of"
+    if feature.source == "pair":
+        at = "the moment of assignment" if feature.window == LIVE else "00:00 UTC of the day of assignment"
+        return f"by what was known before {at}"
+    if feature.window == AS_OF or feature.kind in ("expiring", "lapsed"):
+        return "as it stood at as_of, by what was known before it"
+    window = "all time before as_of" if span is None else f"[as_of - {span} days, as_of)"
+    return f"over rows in {window} that were known before as_of"
+
+
+def _null_rule(feature: Feature) -> str:
+    if not feature.relative:
+        return feature.entry.null_rule
+    return "null without a value, or with too few peers that have one"
 
 
 def plural(words: str) -> str:
@@ -114,53 +128,33 @@ def _rows(feature: Feature) -> str:
     return known if known is not None else plural(" ".join(feature.kind.split("_")).strip() or feature.kind)
 
 
-def _subject(feature: Feature) -> str:
-    if feature.measure == "trait":
-        return " ".join(feature.kind.split("_"))
-    if feature.measure == "tenure_days":
-        return "tenure"
-    if feature.measure == "amount":
-        return "won revenue" if feature.kind == "won" else f"revenue of {_rows(feature)}"
-    if feature.measure == "value":
-        return f"value of {_rows(feature)}"
-    return _rows(feature)
-
-
-def _words(feature: Feature) -> str:
+def _told(feature: Feature, template: str) -> str:
+    """Fill the words of a measure for one feature."""
     rows, days = _rows(feature), feature.days
-    singular_last = f"the last of the {rows}"
     during = f"in the last {days[0]} days" if days else "so far"
-    words = {
-        "count": f"{rows} {during}",
-        "value": f"value of {rows} {during}",
-        "amount": f"revenue of {rows} {during}",
-        "active_days": f"days with {rows} {during}",
-        "distinct_types": f"different types of {rows} {during}",
-        "recency_days": f"days since {singular_last}" + (f" {during}" if days else ""),
-        "age_days": f"days since the first of the {rows}",
-        "prior_ratio": f"{rows} {during} for each in the {days[0] if days else 0} days before",
-        "count_ratio": f"rate of {rows} {during} over that of the last {days[-1] if days else 0} days",
-        "count_trend": f"weekly change of {rows} over the last {days[0] // 7 if days else 0} weeks",
-        "gap_mean": f"mean gap between days with {rows} {during}",
-        "gap_max": f"longest gap between days with {rows} {during}",
-        "gap_sd": f"spread of the gaps between days with {rows} {during}",
-        "recency_over_gap": f"days since {singular_last} over their mean gap {during}",
-        "tenure_days": "days since joining",
-        "trait": " ".join(feature.kind.split("_")),
-    }
-    return words[feature.measure]
+    column, _, item = feature.kind.partition(".")
+    return template.format(
+        rows=rows,
+        source="deal steps" if feature.source == "deals" else _SUBJECTS.get((feature.source, "all"), feature.source),
+        revenue="won revenue" if feature.kind == "won" else f"revenue of {rows}",
+        during=during,
+        within=f" {during}" if days else "",
+        shortest=days[0] if days else 0,
+        longest=days[-1] if days else 0,
+        weeks=days[0] // 7 if days else 0,
+        trait=" ".join(column.removesuffix("_at").split("_")),
+        item=" ".join(item.split("_")),
+        where=_LIKE_THIS.get(feature.kind, ""),
+    )
 
 
 def _columns(feature: Feature) -> tuple[str, ...]:
-    if feature.measure == "trait":
-        return (feature.kind,)
-    if feature.measure == "tenure_days":
-        return ("joined_at",)
+    entry = feature.entry
+    if feature.source in ("partners", "pair"):
+        return entry.columns or (feature.kind.partition(".")[0],)
     columns = list(_MOMENTS.get(feature.kind if feature.source == "deals" else feature.source, ()))
     if feature.source == "deals" and not columns:
         columns = list(_MOMENTS["deals"])
-    if feature.source == "events" and (feature.kind != "all" or feature.measure == "distinct_types"):
+    if feature.source == "events" and feature.kind != "all":
         columns.append("event_type")
-    if feature.measure in ("value", "amount"):
-        columns.append(feature.measure)
-    return tuple(columns)
+    return tuple(dict.fromkeys((*columns, *entry.columns)))

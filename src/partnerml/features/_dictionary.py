@@ -1,0 +1,104 @@
+"""What a catalogue says, and what the tables cannot say, without building anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from partnerml import schema
+from partnerml.dataset import FeatureInfo
+from partnerml.features._catalog import Catalogue, Feature
+from partnerml.features._measure import Family, Measure
+from partnerml.features._measures import MEASURES
+from partnerml.features._traits import form, historic_traits
+from partnerml.features._words import describe
+
+if TYPE_CHECKING:
+    from partnerml.ecosystem import Ecosystem
+
+# where one of the tables is enough
+_EITHER: Mapping[str, tuple[str, ...]] = {
+    "activity": ("events", "deals"),
+    "deals+assignments": ("deals", "assignments"),
+}
+# without them, nothing was revoked, or nothing expires
+_OPTIONAL = frozenset({"revoked_at", ("valid", "expires_at")})
+_FAMILIES: Mapping[str, tuple[Family, ...]] = {
+    "churn": (Family.WINDOWS, Family.DEALS, Family.CERTIFICATIONS, Family.TRAITS),
+    "fit": (Family.TRAITS,),
+    "close": tuple(Family),
+}
+
+
+def dictionary(eco: Ecosystem, catalogue: Catalogue) -> tuple[FeatureInfo, ...]:
+    """Return what each feature of a catalogue is, in its order.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+        Tells which traits are text, and which come from ``partner_history``.
+    catalogue : Catalogue
+    """
+    historic = frozenset(historic_traits(eco))
+    return tuple(_info(eco, feature, historic) for feature in catalogue.features)
+
+
+def _info(eco: Ecosystem, feature: Feature, historic: frozenset[str]) -> FeatureInfo:
+    column = feature.kind.partition(".")[0]
+    if feature.source != "partners" or feature.measure not in ("trait", "has", "items", "since_days"):
+        return describe(feature)
+    table = "partner_history" if column in historic else "partners"
+    is_text = eco.has(table, column) and form(eco.table(table)[column].type()) == "text"
+    return describe(feature, table=table, unit="category" if is_text else "number")
+
+
+def missing(eco: Ecosystem, task: str) -> dict[str, tuple[str, ...]]:
+    """Return what the tables leave out.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    task : str
+        ``churn``, ``fit`` or ``close``.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        For each table (``certifications``) or column (``events.value``) that is absent, the measures that want it.
+    """
+    found: dict[str, list[str]] = {}
+    for entry in MEASURES:
+        if entry.family in _FAMILIES[task]:
+            for source, kinds in entry.on.items():
+                for absent in _absent(eco, entry, source, kinds):
+                    found.setdefault(absent, []).append(entry.name)
+    return {absent: tuple(dict.fromkeys(names)) for absent, names in sorted(found.items())}
+
+
+def _absent(eco: Ecosystem, entry: Measure, source: str, kinds: Sequence[str]) -> Iterator[str]:
+    """Yield the tables, else the columns, that an entry wants and that are not there."""
+    named = entry.table or source
+    tables = _EITHER.get(named, tuple(named.split("+")))
+    gone = [table for table in tables if not eco.has(table)]
+    enough = 1 if named in _EITHER else len(tables)
+    if len(tables) - len(gone) < enough:
+        yield from gone
+        return
+    for wanted in _columns(entry, source, kinds):
+        table, _, column = wanted.rpartition(".")
+        if table and not eco.has(table):
+            yield table
+            continue
+        places = (table,) if table else [t for t in tables if schema.TABLES[t].column(column) is not None]
+        without = [place for place in places if not eco.has(place, column)]
+        if len(places) - len(without) < min(enough, len(places)):
+            yield from (f"{place}.{column}" for place in without if eco.has(place))
+
+
+def _columns(entry: Measure, source: str, kinds: Sequence[str]) -> Iterator[str]:
+    """Yield the columns that an entry cannot do without."""
+    if source == "deals" and (entry.name == "win_rate" or {"won", "lost"} & set(kinds)):
+        yield "deals.closed_at"
+    for column in entry.columns:
+        if column not in _OPTIONAL and not any((kind, column) in _OPTIONAL for kind in kinds):
+            yield column
