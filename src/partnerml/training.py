@@ -350,10 +350,20 @@ class Recipe:
         # below that, threads cost more than they save; they never change a result
         threads = 1 if self.data.X.size < THREADED_CELLS else None
         return {
-            "trees": lambda X, y, cut: BoostedTrees(random_state=self.seed, n_jobs=threads).fit(X[self.columns], y),
-            "logistic": lambda X, y, cut: LogLogistic(C=self.strength).fit(X[self.columns], y),
+            "trees": lambda X, y, cut: BoostedTrees(random_state=self.seed, n_jobs=threads).fit(
+                X[self.columns], y, known_rows=self.known_rows(X)
+            ),
+            "logistic": lambda X, y, cut: LogLogistic(C=self.strength).fit(
+                X[self.columns], y, known_rows=self.known_rows(X)
+            ),
             "bgnbd": lambda X, y, cut: self.bgnbd(cut),
         }
+
+    def known_rows(self, X: pd.DataFrame) -> np.ndarray:
+        """Return how many of these rows had a known label when each was looked at, shape (n,)."""
+        from partnerml.models import known_rows
+
+        return known_rows(self.data.as_of.loc[X.index], pd.Timedelta(self.gap))
 
     def baselines(self) -> dict[str, Learner]:
         """How the baselines are fitted that are not components already."""
@@ -426,7 +436,11 @@ class Recipe:
         grid = [days for days in horizons if self.task.label.inactivity_days <= days <= followed.max()]
         times = self.data.times
         return DiscreteTimeHazard(grid, base=LogLogistic(C=self.strength)).fit(
-            self.data.X[self.columns], times["duration_days"], times["observed"], follow_up_days=followed
+            self.data.X[self.columns],
+            times["duration_days"],
+            times["observed"],
+            follow_up_days=followed,
+            known_rows=self.known_rows(self.data.X),
         )
 
     def facts(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -20,8 +21,11 @@ from scipy.special import logit
 from tests.models.made_up_models import ACTIVE, AGE, COUNTRY, LOGINS, RECENCY, WON, frame, made_up
 
 from partnerml.errors import InternalError, ModelError
+from partnerml.features import Feature, describe
 from partnerml.models._artifact import Model, load_model
 from partnerml.models._blend import Blend
+from partnerml.models._explain import BASE, explain
+from partnerml.models._logistic import LogLogistic
 from partnerml.models._storage import decode, encode, plain
 
 
@@ -271,6 +275,67 @@ def test_components_whose_columns_the_model_does_not_list_are_our_fault():
     model = made_up()
     with pytest.raises(InternalError, match=f"columns that the model does not list: {RECENCY}"):
         dataclasses.replace(model, columns=tuple(name for name in model.columns if name != RECENCY))
+
+
+SERIES = ("events__portal_login", "events__a__b", "events__all", "deals__won", "activity__all")
+KNOWN = tuple(
+    describe(Feature.parse(name))
+    for name in (
+        *(f"{series}__count__{days}d" for series in SERIES for days in (30, 60, 90, 180)),
+        *(f"{series}__active_days__{days}d" for series in SERIES for days in (7, 30, 60, 90, 180, 365)),
+        *(f"{series}__recency_days__ever" for series in SERIES),
+        *(f"events__a__b__value__{days}d" for days in (30, 60, 90, 180, 365)),
+        *(f"deals__won__amount__{days}d" for days in (30, 60, 90, 180, 365)),
+        "events__all__count_ratio__30d_90d",
+        "events__all__prior_ratio__90d",
+        "deals__won__count_trend__12w",
+        "activity__all__gap_mean__365d",
+        "activity__all__gap_mean__90d",
+        "activity__all__recency_over_gap__365d",
+        "activity__all__age_days__ever",
+        "partners__all__tenure_days__asof",
+        "partners__latitude__trait__asof",
+    )
+)
+NAMES = [info.name for info in KNOWN]
+
+
+@functools.cache
+def _reading(*columns: str) -> Model:
+    """A model that reads a few columns of a wide dictionary."""
+    X = pd.DataFrame(np.random.default_rng(0).random((20, len(columns))), columns=list(columns))
+    blend = Blend({"logistic": LogLogistic().fit(X, np.arange(20) % 2)}, {"logistic": 1.0})
+    return Model.of(task={}, catalogue={}, dictionary=KNOWN, blend=blend, evaluation={}, training={})
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_reasons_are_the_same_from_the_features_that_the_model_says_it_needs(data):
+    read = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    X = pd.DataFrame(generator.choice([0.0, 1.0, 3.0, 40.0, np.nan], size=(8, len(NAMES))), columns=NAMES)
+    contributions = pd.DataFrame(generator.normal(size=(8, len(read))), columns=read).assign(**{BASE: 0.5})
+    told = {"dictionary": KNOWN, "typical": dict.fromkeys(NAMES, 2.0)}
+    enough = list(_reading(*read).features)
+    assert set(read) <= set(enough)
+    assert explain(contributions, X[enough], **told) == explain(contributions, X, **told)
+
+
+def test_a_model_needs_what_it_reads_and_what_its_reasons_tell_and_nothing_else():
+    recent, silence = "events__portal_login__active_days__7d", "activity__all__recency_days__ever"
+    told = {f"events__portal_login__count__{days}d" for days in (30, 60, 90, 180)}
+    assert set(_reading(recent).features) == {recent, *told}
+    assert set(_reading(silence).features) == {silence, "activity__all__gap_mean__365d"}
+    assert _reading("partners__latitude__trait__asof").features == ("partners__latitude__trait__asof",)
+    assert list(_reading(silence, recent).features) == [n for n in NAMES if n in _reading(silence, recent).features]
+
+
+def test_the_history_that_a_model_needs_is_that_of_its_longest_window():
+    assert _reading("events__all__active_days__7d").history_days == 180  # a change is told from as far back
+    assert _reading("partners__all__tenure_days__asof").history_days == 0
+    wide = _reading("deals__won__amount__365d", "activity__all__age_days__ever", "events__all__recency_days__ever")
+    assert wide.history_days == 365
+    assert wide.lifelong == ("events__all__recency_days__ever", "activity__all__age_days__ever")
 
 
 values = st.recursive(

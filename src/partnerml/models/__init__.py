@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from partnerml.models._plots import figures, svg
     from partnerml.models._registry import Registered, Registry
+    from partnerml.models._target_statistics import OrderedTargetStatistics, known_rows
 
 _HOMES = {
     "Backtest": "_backtest",
@@ -65,6 +66,7 @@ _HOMES = {
     "LogLogistic": "_logistic",
     "METRICS": "_metrics",
     "Model": "_artifact",
+    "OrderedTargetStatistics": "_target_statistics",
     "PerfectEce": "_metrics",
     "PersonPeriods": "_hazard",
     "PlattCalibrator": "_calibration",
@@ -83,6 +85,7 @@ _HOMES = {
     "figures": "_plots",
     "gain": "_metrics",
     "intervals": "_evaluate",
+    "known_rows": "_target_statistics",
     "load_model": "_artifact",
     "metrics": "_metrics",
     "paired_difference": "_evaluate",
@@ -112,6 +115,7 @@ __all__ = [
     "Learner",
     "LogLogistic",
     "Model",
+    "OrderedTargetStatistics",
     "PerfectEce",
     "PersonPeriods",
     "PlattCalibrator",
@@ -130,6 +134,7 @@ __all__ = [
     "figures",
     "gain",
     "intervals",
+    "known_rows",
     "load_model",
     "metrics",
     "paired_difference",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from partnerml.models._hazard import DiscreteTimeHazard
 
 BASE = "base"
+_LIFELONG = "__ever"  # how the names of such features end
 
 FloatArray = NDArray[np.float64]
 
@@ -155,6 +156,30 @@ class Model:
     def version(self) -> str:
         """First 12 hex digits of the SHA-256 over the names and bytes of all files."""
         return version_of(self._files)
+
+    @functools.cached_property
+    def features(self) -> tuple[str, ...]:
+        """The features that scores with reasons are built from, in the order of the dictionary.
+
+        The `columns`, and beside them what the words of a reason draw on: that logins fell from 14 to 3 is told from
+        two counts, whichever of them the model reads.
+        """
+        from partnerml.models._explain import figures
+
+        read = set(self.columns)
+        told = {name for info in self.dictionary if info.name in read for name in figures(info)}
+        return tuple(info.name for info in self.dictionary if info.name in read | told)
+
+    @property
+    def history_days(self) -> int:
+        """The longest window of the `features`, in days; those of `lifelong` look further back."""
+        built = set(self.features)
+        return max((info.window_days or 0 for info in self.dictionary if info.name in built), default=0)
+
+    @property
+    def lifelong(self) -> tuple[str, ...]:
+        """Those of the `features` that look at all that ever was: tables that are cut short change them."""
+        return tuple(name for name in self.features if name.endswith(_LIFELONG))
 
     @property
     def horizon_days(self) -> float:

@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from partnerml.errors import ModelError, NotEnoughDataError
+from partnerml.models._target_statistics import OrderedTargetStatistics
 
 Array = NDArray[np.float64]
 State = dict[str, Any]
@@ -137,11 +138,18 @@ def _first(names: Sequence[str], limit: int = 5) -> str:
 
 
 class BinaryScorer(ClassifierMixin, BaseEstimator):
-    """Base of the classifiers: the subclass gives `fit`, `decision_function` and `contributions`."""
+    """Base of the classifiers: the subclass gives `fit`, `decision_function` and `contributions`.
 
+    A text column of more than `max_levels` values becomes one number, its target statistic: the trees would learn
+    single partners from such values, and a coefficient for each would be one for next to nobody.
+    """
+
+    max_levels: int
     classes_: NDArray[Any]
     columns_: Columns | None
     n_features_in_: int
+    replaced_: list[int]
+    statistics_: OrderedTargetStatistics | None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -163,8 +171,10 @@ class BinaryScorer(ClassifierMixin, BaseEstimator):
         log_odds = self.decision_function(X)
         return self.classes_[(log_odds > 0).astype(np.intp)]
 
-    def _check_fit(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array]:
+    def _check_fit(self, X: Any, y: Any, sample_weight: Any, known_rows: Any) -> tuple[Array, Array, Array]:
         """Learn columns and classes; return matrix, 0/1 target and weights of the rows that weigh anything."""
+        if self.max_levels < 1:
+            raise ModelError(f"max_levels must be at least 1, not {self.max_levels}")
         self.columns_ = Columns.learn(X) if _named(X) else None
         X, y = validate_data(self, self._by_name(X), y, dtype=np.float64, ensure_all_finite="allow-nan", order="C")
         check_classification_targets(y)
@@ -179,14 +189,42 @@ class BinaryScorer(ClassifierMixin, BaseEstimator):
                 f"two classes are needed to fit {type(self).__name__}; all {len(y)} labels with a positive weight "
                 f"belong to one class: {', '.join(map(repr, self.classes_.tolist()))}"
             )
-        return X, (y == self.classes_[1]).astype(np.float64), weight
+        target = (y == self.classes_[1]).astype(np.float64)
+        if known_rows is not None:
+            known_rows = np.concatenate([[0], np.cumsum(kept)])[np.asarray(known_rows)][kept]
+        return self._learn_statistics(X, target, weight, known_rows), target, weight
+
+    def _learn_statistics(self, X: Array, target: Array, weight: Array, known_rows: Any) -> Array:
+        """Replace text columns of many values by their ordered target statistics."""
+        columns = self.columns_
+        self.statistics_, self.replaced_ = None, []
+        if columns is not None:
+            levels = {j: len(columns.vocabulary[columns.names[j]]) for j in columns.text_positions}
+            self.replaced_ = [j for j, n in levels.items() if n > self.max_levels]
+        if not self.replaced_:
+            return X
+        self.statistics_ = OrderedTargetStatistics()
+        found = self.statistics_.fit_transform(X[:, self.replaced_], target, weight, known_rows=known_rows)
+        return self._with_statistics(X, found)
+
+    def _with_statistics(self, X: Array, found: Array) -> Array:
+        replaced = X.copy()
+        replaced[:, self.replaced_] = found
+        return replaced
+
+    @property
+    def _text_positions(self) -> list[int]:
+        """Positions of the text columns that are still codes."""
+        return [] if self.columns_ is None else [j for j in self.columns_.text_positions if j not in self.replaced_]
 
     def _check_predict(self, X: Any) -> Array:
         check_is_fitted(self, "columns_")
         X = validate_data(
             self, self._by_name(X), dtype=np.float64, ensure_all_finite="allow-nan", order="C", reset=False
         )
-        return np.asarray(X)
+        if self.statistics_ is None:
+            return np.asarray(X)
+        return self._with_statistics(X, self.statistics_.transform(X[:, self.replaced_]))
 
     def _by_name(self, X: Any) -> Any:
         if self.columns_ is None or not _named(X):
@@ -200,6 +238,8 @@ class BinaryScorer(ClassifierMixin, BaseEstimator):
             "classes": self.classes_.tolist(),
             "n_features": int(self.n_features_in_),
             "columns": None if self.columns_ is None else self.columns_.to_state(),
+            "replaced": self.replaced_,
+            "statistics": None if self.statistics_ is None else self.statistics_.to_state(),
         }
 
     @classmethod
@@ -208,6 +248,10 @@ class BinaryScorer(ClassifierMixin, BaseEstimator):
         estimator.classes_ = np.asarray(state["classes"])
         estimator.n_features_in_ = int(state["n_features"])
         estimator.columns_ = None if state["columns"] is None else Columns.from_state(state["columns"])
+        # models of earlier versions have neither
+        statistics = state.get("statistics")
+        estimator.statistics_ = None if statistics is None else OrderedTargetStatistics.from_state(statistics)
+        estimator.replaced_ = [int(j) for j in state.get("replaced", ())]
         if estimator.columns_ is not None:
             estimator.feature_names_in_ = np.asarray(estimator.columns_.names, dtype=object)
         return estimator

@@ -33,6 +33,8 @@ class BoostedTrees(BinaryScorer):
         L2 penalty on the values of the leaves.
     n_seeds : int
         How many boosters are averaged; they differ in their draws only.
+    max_levels : int
+        Values that a text column may have; one of more is replaced by its ordered target statistic.
     random_state : int
     n_jobs : int or None
         Threads; None for all cores. Never changes a result. One by default: where the cores are shared (a loaded
@@ -62,6 +64,7 @@ class BoostedTrees(BinaryScorer):
         colsample: float = 0.5,
         reg_lambda: float = 5.0,
         n_seeds: int = 1,
+        max_levels: int = 30,
         random_state: int = 0,
         n_jobs: int | None = 1,
     ) -> None:
@@ -73,10 +76,11 @@ class BoostedTrees(BinaryScorer):
         self.colsample = colsample
         self.reg_lambda = reg_lambda
         self.n_seeds = n_seeds
+        self.max_levels = max_levels
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, known_rows: Any = None) -> Self:
         """Grow the trees.
 
         Parameters
@@ -86,14 +90,17 @@ class BoostedTrees(BinaryScorer):
         y : array-like of shape (n,)
             Two classes; the second in sorted order is the one that is scored.
         sample_weight : array-like of shape (n,), optional
+        known_rows : array-like of int of shape (n,), optional
+            How many of the first rows had a known label when each was looked at, for the target statistics of text
+            columns with many values; rows are in the order of time. By default all rows before it.
 
         Raises
         ------
         OneClassError
             If all labels are equal. It is a `NotEnoughDataError`.
         """
-        X, target, weight = self._check_fit(X, y, sample_weight)
-        text = [] if self.columns_ is None else self.columns_.text_positions
+        X, target, weight = self._check_fit(X, y, sample_weight, known_rows)
+        text = self._text_positions
         parameters = self._parameters()
         data = lgb.Dataset(X, target, weight=weight, categorical_feature=text, params=parameters, free_raw_data=False)
         texts = []

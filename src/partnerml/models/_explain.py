@@ -42,6 +42,8 @@ _ASPECTS = {
 
 # The spans in which change is told, shortest first: each needs a window twice as long beside it.
 _SPANS = (30, 90)
+_ACTIVITY = "activity__all"
+_RHYTHM = f"{_ACTIVITY}__gap_mean__365d"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,16 @@ class Reason:
 def aspect(info: FeatureInfo) -> tuple[str, str]:
     """Return the (group, aspect) under which a feature is told."""
     return info.group, _ASPECTS.get(info.measure, info.measure)
+
+
+def figures(info: FeatureInfo) -> tuple[str, ...]:
+    """Return the names of all features that the words of a reason may draw on, where this one leads it."""
+    part = aspect(info)[1]
+    if part in ("volume", "value"):
+        return (info.name, *(f"{_stem(info)}__{days}d" for span in _SPANS for days in (span, 2 * span)))
+    if part == "recency":
+        return (info.name, f"{info.group}__recency_days__ever", *((_RHYTHM,) if info.group == _ACTIVITY else ()))
+    return (info.name,)
 
 
 def explain(
@@ -167,21 +179,17 @@ class _Words:
 
     def _change(self, info: FeatureInfo, effect: float) -> str:
         """Say how a count or a sum changed between the last span and the one before it."""
-        source, kind, *_ = info.name.split("__")
-        if source == "activity":
-            # days, not rows: what is an event and a deal at once is no more activity for that
+        stem = _stem(info)
+        if info.group == _ACTIVITY:
             info = dataclasses.replace(info, subject="active days")
-            measure = "active_days"
-        else:
-            measure = "count" if aspect(info)[1] == "volume" else info.measure
-        told = [self._span(f"{source}__{kind}__{measure}", days) for days in _SPANS]
+        told = [self._span(stem, days) for days in _SPANS]
         spans = [span for span in told if span is not None and max(span[1:]) > 0]
         if not spans:
             return self._level(info, effect)
         # the span whose change goes the way of the effect; the shortest of them
         fitting = [span for span in spans if (span[1] < span[2]) == (effect > 0) and span[1] != span[2]]
         days, now, before = (fitting or spans)[0]
-        usual = self._usual(info, f"{source}__{kind}__{measure}__{days}d")
+        usual = self._usual(info, f"{stem}__{days}d")
         if not fitting:
             # the level speaks, not the change: a fall that lowers the risk, say, of somebody far above the others
             subject = _singular(info.subject) if now == 1 else info.subject
@@ -197,14 +205,13 @@ class _Words:
         return "" if usual is None or math.isnan(usual) else f" (typical: {_figure(usual, info.unit)})"
 
     def _recency(self, info: FeatureInfo, effect: float) -> str:
-        source, kind, *_ = info.name.split("__")
-        name = f"{source}__{kind}__recency_days__ever"
+        name = f"{info.group}__recency_days__ever"
         days = self._number(name)
         if days is None:
             return f"no {info.subject} on record"
-        gap = self._number("activity__all__gap_mean__365d")
+        gap = self._number(_RHYTHM)
         # the rhythm is that of all activity, and says nothing about one kind of it
-        known = source == "activity" and gap is not None and gap > 0
+        known = info.group == _ACTIVITY and gap is not None and gap > 0
         rhythm = f", usually every {_days(gap or 0.0)}" if known else self._usual(info, name)
         return f"last {_singular(info.subject)} {_days(days)} ago{rhythm}"
 
@@ -228,6 +235,14 @@ class _Words:
         if isinstance(value, str):
             return f"{info.words}: {value}"
         return f"{info.words}: {_figure(value, info.unit)}{self._usual(info, info.name)}"
+
+
+def _stem(info: FeatureInfo) -> str:
+    """Return the name, without its window, of the figures that tell a change."""
+    if info.group == _ACTIVITY:
+        # days, not rows: what is an event and a deal at once is no more activity for that
+        return f"{info.group}__active_days"
+    return f"{info.group}__{'count' if aspect(info)[1] == 'volume' else info.measure}"
 
 
 def _change_text(info: FeatureInfo, days: int, now: float, before: float, usual: str) -> str:

@@ -24,7 +24,7 @@ _TINY = 1e-12  # keeps log-odds finite
 
 @dataclasses.dataclass(frozen=True)
 class PersonPeriods:
-    """One entry for each row and interval that the row was at risk in and seen to the end of.
+    """One entry for each row and interval that the row was at risk in and seen to the end of, in the order of rows.
 
     Attributes
     ----------
@@ -80,6 +80,7 @@ class DiscreteTimeHazard:
         *,
         follow_up_days: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
+        known_rows: ArrayLike | None = None,
     ) -> Self:
         """Fit the base classifier on the person-periods.
 
@@ -92,6 +93,8 @@ class DiscreteTimeHazard:
         follow_up_days : array-like of shape (n,), optional
             Days that each row could have been followed for (to `until`), events included; see `person_periods`.
         sample_weight : array-like of shape (n,), optional
+        known_rows : array-like of int of shape (n,), optional
+            As in the base classifier: how many of the first rows had a known label when each was looked at.
 
         Raises
         ------
@@ -105,7 +108,10 @@ class DiscreteTimeHazard:
             weight = weight * np.asarray(sample_weight, dtype=np.float64)[periods.rows]
         base = LogLogistic() if self.base is None else self.base
         design = self._with_interval(X.iloc[periods.rows], periods.interval)
-        self.base_ = clone(base).fit(design, periods.event, sample_weight=weight)
+        # entries lie in the order of rows: those of earlier rows come before all of a row's own
+        before = np.arange(len(X)) if known_rows is None else np.asarray(known_rows)
+        known = np.searchsorted(periods.rows, before[periods.rows], side="left")
+        self.base_ = clone(base).fit(design, periods.event, sample_weight=weight, known_rows=known)
         self.feature_names_in_ = np.array(
             [name for name in self.base_.columns_.names if name != INTERVAL], dtype=object
         )
@@ -221,7 +227,8 @@ def person_periods(
         weight = np.where(event, followed, 1.0)[rows]
         parts.append((rows, np.full(len(rows), j), event[rows].astype(np.float64), weight))
     rows, interval, event, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
-    kept = weight > 0
+    order = np.lexsort((interval, rows))
+    kept = order[weight[order] > 0]
     return PersonPeriods(rows[kept], interval[kept], event[kept], weight[kept])
 
 

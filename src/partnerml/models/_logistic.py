@@ -22,12 +22,15 @@ class LogLogistic(BinaryScorer):
     their logarithm. A null is replaced by the median of the training rows; where training had nulls, an indicator
     beside the column learns what the null itself says (a recency is null when nothing ever happened). Numeric columns
     are then standardised. A text column becomes one indicator for each value that training saw, so that an unseen or
-    missing value has none; indicators are centred and not scaled, so that rare ones are shrunk the most.
+    missing value has none; indicators are centred and not scaled, so that rare ones are shrunk the most. A text column
+    of more than `max_levels` values becomes one number, its ordered target statistic.
 
     Parameters
     ----------
     C : float
         Inverse strength of the L2 penalty, as in scikit-learn: the loss is summed over rows.
+    max_levels : int
+        Values that a text column may have before it is replaced.
 
     Attributes
     ----------
@@ -40,10 +43,11 @@ class LogLogistic(BinaryScorer):
         Log-odds of a row at the means of the training rows.
     """
 
-    def __init__(self, *, C: float = 0.05) -> None:
+    def __init__(self, *, C: float = 0.05, max_levels: int = 30) -> None:
         self.C = C
+        self.max_levels = max_levels
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, known_rows: Any = None) -> Self:
         """Fit the design and the coefficients.
 
         Parameters
@@ -53,13 +57,16 @@ class LogLogistic(BinaryScorer):
         y : array-like of shape (n,)
             Two classes; the second in sorted order is the one that is scored.
         sample_weight : array-like of shape (n,), optional
+        known_rows : array-like of int of shape (n,), optional
+            How many of the first rows had a known label when each was looked at, for the target statistics of text
+            columns with many values; rows are in the order of time. By default all rows before it.
 
         Raises
         ------
         OneClassError
             If all labels are equal. It is a `NotEnoughDataError`.
         """
-        X, target, weight = self._check_fit(X, y, sample_weight)
+        X, target, weight = self._check_fit(X, y, sample_weight, known_rows)
         self._learn_design(X, weight)
         design = self._design(X)
         self.mean_ = np.average(design, axis=0, weights=weight)
@@ -127,10 +134,11 @@ class LogLogistic(BinaryScorer):
 
     def _lay_out(self) -> None:
         """Decide which design columns there are: numbers, their null indicators, and the values of text columns."""
-        text = {} if self.columns_ is None else self.columns_.vocabulary
-        names = () if self.columns_ is None else self.columns_.names
-        self._levels = [(j, k) for j, name in enumerate(names) if name in text for k in range(len(text[name]))]
-        self._text = np.array([name in text for name in names] or [False] * self.n_features_in_, dtype=bool)
+        text = self._text_positions
+        columns = self.columns_
+        sizes = [] if columns is None else [len(columns.vocabulary[columns.names[j]]) for j in text]
+        self._levels = [(j, k) for j, size in zip(text, sizes, strict=True) for k in range(size)]
+        self._text = np.isin(np.arange(self.n_features_in_), text)
         self._numeric = np.flatnonzero(~self._text)
         self._flags = np.flatnonzero(self.flagged_ & ~self._text)
         levels = [j for j, _ in self._levels]

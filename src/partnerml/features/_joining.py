@@ -1,0 +1,218 @@
+"""Partners and recruits as they were signed: the rows and the traits of the fit task.
+
+A partner that also has a row in ``recruits`` takes its traits from there, as known at signing; else from
+``partner_history`` at joined_at; else from ``partners``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import ibis
+import pandas as pd
+from ibis import _
+
+from partnerml.dataset import Dataset, fingerprint
+from partnerml.errors import ConfigError
+from partnerml.features._catalog import Catalogue, Feature
+from partnerml.features._measure import Family
+from partnerml.features._spine import naive_utc
+from partnerml.features._stream import microseconds
+from partnerml.features._traits import (
+    columns_of,
+    features_of,
+    form,
+    items_of,
+    known,
+    named_traits,
+    rows_of_features,
+    usable,
+)
+from partnerml.features._words import describe
+from partnerml.moments import Moment
+
+if TYPE_CHECKING:
+    from partnerml.ecosystem import Ecosystem
+
+_TABLES = ("partners", "partner_history", "recruits")
+_TYPES: Mapping[str, str] = {"text": "string", "number": "float64", "list": "array<string>", "moment": "timestamp(6)"}
+
+
+def build_joining(eco: Ecosystem, *, catalogue: Catalogue, as_of: Moment) -> Dataset:
+    """Build the traits of partners and recruits as they were at joining.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    catalogue : Catalogue
+        Traits alone; see `joining_features`.
+    as_of : moment
+        Who had joined, or was recruited, then. Zoned, or naive and taken as UTC.
+
+    Returns
+    -------
+    Dataset
+        Keys ``partner_id`` and ``as_of``, the moment of joining (the one asked for where a recruit has none), sorted
+        by (as_of, partner_id); without labels.
+
+    Raises
+    ------
+    ConfigError
+        If a feature is no trait, or its column is in no table.
+    """
+    others = [f for f in catalogue.features if f.entry.family is not Family.TRAITS or f.measure == "tenure_days"]
+    others += [feature for feature in catalogue.features if feature.relative]
+    if others:
+        raise ConfigError(f"feature {others[0].name}: at joining a partner has traits and no history; leave it out")
+    moment = naive_utc(as_of)
+    table = joining_columns(eco, catalogue.features, vocabularies=catalogue.vocabularies, as_of=moment)
+    frame = eco.backend.to_pyarrow(table).to_pandas(date_as_object=False)
+    keys = frame[["partner_id", "as_of"]].astype({"partner_id": "str", "as_of": "datetime64[us]"})
+    order = keys.sort_values(["as_of", "partner_id"]).index
+    keys = keys.loc[order].reset_index(drop=True).assign(as_of=lambda rows: rows["as_of"].dt.tz_localize("UTC"))
+    forms = {name: _form(eco, name) for name in columns_of(catalogue.features)}
+    texts = {f.name for f in catalogue.features if f.measure == "trait" and forms[f.kind] == "text"}
+    X = frame.loc[order, list(catalogue.names)].reset_index(drop=True)
+    X = X.astype({name: "category" if name in texts else "float64" for name in X.columns}).copy()
+    tables = "+".join(table for table in reversed(_TABLES) if eco.has(table))
+    dictionary = tuple(
+        describe(feature, table=tables, unit="category" if feature.name in texts else "number")
+        for feature in catalogue.features
+    )
+    spec = {"joining": moment.isoformat(), "catalogue": catalogue.to_dict()}
+    weights = pd.Series(1.0, index=X.index, name="weight")
+    return Dataset(keys, X, None, None, weights, dictionary, fingerprint(spec, [keys, X, None]))
+
+
+def joining_rows(eco: Ecosystem, *, as_of: datetime) -> ibis.Table:
+    """Return who had joined, and who was recruited, at a moment.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    as_of : datetime
+        Naive UTC.
+
+    Returns
+    -------
+    ibis.Table
+        ``partner_id``; ``as_of``, the moment of joining, or the one asked for where a recruit has none; ``recruit``,
+        whether it has a row in ``recruits``. Partners without joined_at that are no recruits are left out, and so is
+        who joins later than was known at as_of.
+    """
+    moment = ibis.literal(as_of, type="timestamp(6)")
+    rows = _dated(eco, "partners").filter(_.joined_at.notnull())  # noqa: PD004 (an Ibis column)
+    if eco.has("recruits"):
+        # a partner's joining date comes from partners, where it is kept up
+        signed = _dated(eco, "recruits").rename(signed_at="joined_at", signed_known="known_at")
+        rows = rows.outer_join(signed, "partner_id")
+        rows = rows.select(
+            partner_id=ibis.coalesce(rows.partner_id, rows.partner_id_right),
+            joined_at=ibis.coalesce(rows.joined_at, rows.signed_at),
+            known_at=ibis.coalesce(rows.known_at, rows.signed_known),
+            recruit=rows.partner_id_right.notnull(),  # noqa: PD004 (an Ibis column)
+        )
+    else:
+        rows = rows.mutate(recruit=ibis.literal(False))
+    rows = rows.filter((rows.known_at < moment).fill_null(True))
+    return rows.select("partner_id", as_of=rows.joined_at.fill_null(moment), recruit=rows.recruit)
+
+
+def _dated(eco: Ecosystem, table: str) -> ibis.Table:
+    rows = eco.table(table)
+    lag = ibis.interval(microseconds=microseconds(eco.lag(table)))
+    joined = rows.joined_at if eco.has(table, "joined_at") else ibis.null("timestamp(6)")
+    return rows.select("partner_id", joined_at=joined).mutate(known_at=_.joined_at + lag)
+
+
+def joining_features(eco: Ecosystem, *, before: datetime) -> tuple[tuple[Feature, ...], Mapping[str, tuple[str, ...]]]:
+    """Return the features of the traits that ``traits.partners`` names, and the vocabularies of those that are lists.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    before : datetime
+        Naive UTC. Items of lists are those of partners and recruits that joined before it.
+    """
+    forms = {name: found for name in named_traits(eco) if (found := _form(eco, name)) is not None}
+    lists = [name for name, kind in forms.items() if kind == "list"]
+    vocabularies: dict[str, tuple[str, ...]] = {}
+    if lists:
+        moment = ibis.literal(before, type="timestamp(6)")
+        rows = joining_rows(eco, as_of=before)
+        signed = _signed(eco, lists, rows=rows.filter(rows.as_of < moment))
+        vocabularies = {c: items_of(eco, signed.select("partner_id", items=signed[f"known__{c}"])) for c in lists}
+    return tuple(features_of(forms, vocabularies)), vocabularies
+
+
+def joining_columns(
+    eco: Ecosystem,
+    features: Sequence[Feature],
+    *,
+    vocabularies: Mapping[str, tuple[str, ...]],
+    as_of: datetime,
+) -> ibis.Table:
+    """Return the traits of partners and recruits at joining.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    features : sequence of Feature
+        Traits of the source ``partners``.
+    vocabularies : mapping of str to tuple of str
+        The items of each list that have features of their own.
+    as_of : datetime
+        Naive UTC: who had joined or was recruited then.
+
+    Returns
+    -------
+    ibis.Table
+        ``partner_id``, ``as_of`` (when it joined) and a column for each feature.
+
+    Raises
+    ------
+    ConfigError
+        If a column is in no table, or holds different things in two of them.
+    """
+    rows = _signed(eco, columns_of(features), rows=joining_rows(eco, as_of=as_of))
+    return rows_of_features(rows, features, vocabularies=vocabularies, keys=("partner_id", "as_of"))
+
+
+def _signed(eco: Ecosystem, columns: Sequence[str], *, rows: ibis.Table) -> ibis.Table:
+    """Add columns as they were at joining, under ``known__COLUMN``."""
+    forms = {name: _form(eco, name) for name in columns}
+    missing = [name for name, kind in forms.items() if kind is None]
+    if missing:
+        raise ConfigError(
+            f"the trait {missing[0]!r} is a usable column of none of {', '.join(_TABLES)}; map it, or take it out of "
+            "traits.partners and train again"
+        )
+    keys = ("partner_id", "as_of")
+    at_hand = [name for name in columns if usable(eco, "partners", name) or usable(eco, "partner_history", name)]
+    others = known(eco, at_hand, static=at_hand, rows=rows.filter(~rows.recruit).select(*keys), at_joining=True)
+    parts = [others.select(*keys, **{f"known__{c}": _typed(others, f"known__{c}", forms[c]) for c in columns})]
+    if eco.has("recruits"):
+        recruits = eco.table("recruits")
+        values = {f"known__{c}": _typed(recruits, c, forms[c]) for c in columns}
+        signed = (
+            rows.filter(rows.recruit).select(*keys).inner_join(recruits.select("partner_id", **values), "partner_id")
+        )
+        parts.append(signed.select(*keys, *values))
+    return parts[0] if len(parts) == 1 else ibis.union(*parts)
+
+
+def _typed(rows: ibis.Table, column: str, kind: str | None) -> Any:
+    """Return a column in the type of its form; null where the table lacks it."""
+    type_ = _TYPES[kind or "text"]
+    return rows[column].cast(type_) if column in rows.columns else ibis.null(type_)
+
+
+def _form(eco: Ecosystem, column: str) -> str | None:
+    """Return what a column holds, alike in all tables that have it; None if none can use it."""
+    found = {table: form(eco.table(table)[column].type()) for table in _TABLES if usable(eco, table, column)}
+    if len(set(found.values())) > 1:
+        told = ", ".join(f"{kind} in {table}" for table, kind in found.items())
+        raise ConfigError(f"the trait {column} is {told}; map it to one type everywhere")
+    return next(iter(found.values()), None)
