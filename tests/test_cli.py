@@ -321,24 +321,186 @@ def test_a_sample_is_ready_to_run(tmp_path):
     assert checked.exit_code == 0
 
 
-@pytest.mark.slow
-def test_features_and_their_dictionary(tmp_path):
-    config = partnerml("init", tmp_path / "trial", "--sample", "synthetic", "--partners", "60", "--json")
-    path = json.loads(config.stdout)["config"]
-    done = partnerml("features", "churn", "--as-of", "2025-06-01", "-c", path, "--json")
-    document = json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory):
+    """A configuration with a sample of sixty partners."""
+    made = partnerml(
+        "init", tmp_path_factory.mktemp("cli") / "trial", "--sample", "synthetic", "--partners", "60", "--json"
+    )
+    return Path(json.loads(made.stdout)["config"])
+
+
+# a handful of features: the whole catalogue is tested where it is built
+FEW = ("--set", "features.include=[activity__*, partners__all__*, pair__place__*, pair__all__*]")
+
+
+def built(task, config, *more):
+    done = partnerml("features", task, "-c", config, "--json", *more)
     assert done.exit_code == 0, done.stderr
-    frame = pd.read_parquet(document["path"])
-    dictionary = json.loads((Path(document["path"]).parent / "dictionary.json").read_text())
-    assert len(frame) == document["rows"] > 0
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_features_and_their_dictionary(trial, tmp_path):
+    document = built("churn", trial, "--as-of", "2025-06-01", *FEW)
+    (file,) = document["files"]
+    place = Path(file["path"])
+    frame = pd.read_parquet(place)
+    dictionary = json.loads((place.parent / "dictionary.json").read_text())
+    assert len(frame) == file["rows"] > 0
     assert list(frame.columns) == ["partner_id", "as_of", *(entry["name"] for entry in dictionary)]
-    assert Path(document["path"]).parent == tmp_path / "trial" / "out" / "features" / "churn" / "date=2025-06-01"
-    before = Path(document["path"]).read_bytes()
-    assert partnerml("features", "churn", "--as-of", "2025-06-01", "-c", path).exit_code == 0
-    assert Path(document["path"]).read_bytes() == before
+    assert len(dictionary) == document["features"]
+    assert place.parent == trial.parent / "out" / "features" / "churn" / "date=2025-06-01"
+    assert sorted(path.name for path in place.parent.iterdir()) == ["dictionary.json", "features.parquet"]
+    assert {"name", "definition", "table", "columns", "window_days", "null_rule", "words", "unit"} <= set(dictionary[0])
+    before = place.read_bytes()
     elsewhere = tmp_path / "elsewhere"
-    described = partnerml("features", "churn", "--as-of", "2025-06-01", "-c", path, "--out", elsewhere, "--describe")
-    assert "portal logins" in described.stdout
-    assert not elsewhere.exists()
-    assert partnerml("features", "churn", "--as-of", "2025-06-01", "-c", path, "--out", elsewhere).exit_code == 0
-    assert (elsewhere / "features.parquet").read_bytes() == before
+    for _ in range(2):
+        (again,) = built("churn", trial, "--as-of", "2025-06-01", "--out", elsewhere, *FEW)["files"]
+        assert Path(again["path"]) == elsewhere / "features.parquet"
+        assert (elsewhere / "features.parquet").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_several_dates_have_the_same_columns_and_a_folder_each(trial, tmp_path):
+    dates = ("--as-of", "2025-06-01", "--as-of", "2025-04-01", "--as-of", "2025-06-01")
+    files = built("churn", trial, *dates, "--out", tmp_path, *FEW)["files"]
+    assert [file["as_of"][:10] for file in files] == ["2025-04-01", "2025-06-01"]
+    assert [Path(file["path"]).parent.name for file in files] == ["date=2025-04-01", "date=2025-06-01"]
+    frames = [pd.read_parquet(file["path"]) for file in files]
+    assert list(frames[0].columns) == list(frames[1].columns)
+    for file, frame in zip(files, frames, strict=True):
+        assert frame["as_of"].dt.strftime("%Y-%m-%d").unique().tolist() == [file["as_of"][:10]]
+        assert len(frame) == file["rows"]
+    # columns that were found before the first date do not depend on the later one
+    (alone,) = built("churn", trial, "--as-of", "2025-04-01", *FEW)["files"]
+    pd.testing.assert_frame_equal(pd.read_parquet(alone["path"]), frames[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "key", "few"), [("fit", ["partner_id"], ()), ("close", ["lead_id", "partner_id"], FEW)]
+)
+def test_features_of_tasks_that_are_not_trained_yet(task, key, few, trial, tmp_path):
+    dates = ("--as-of", "2024-09-01", "--as-of", "2025-06-01")
+    earlier, later = built(task, trial, *dates, "--out", tmp_path, *few)["files"]
+    assert 0 < earlier["rows"] < later["rows"]
+    for file in (earlier, later):
+        frame = pd.read_parquet(file["path"])
+        assert list(frame.columns[: len(key) + 1]) == [*key, "as_of"]
+        assert len(frame) == file["rows"]
+        assert (frame["as_of"] <= pd.Timestamp(file["as_of"])).all()
+        sources = {name.partition("__")[0] for name in frame.columns[len(key) + 1 :]}
+        assert sources == ({"partners"} if task == "fit" else {"activity", "partners", "pair"})
+
+
+def test_what_there_is_to_know_is_told_without_building_it(trial, monkeypatch):
+    monkeypatch.setattr("partnerml.tasks.build", lambda *_, **__: pytest.fail("nothing is to be built"))
+    done = partnerml("features", "churn", "--as-of", "2025-06-01", "-c", trial, "--describe")
+    assert done.exit_code == 0, done.stderr
+    assert "portal_login" in done.stdout
+    assert "left out" not in done.stdout
+    assert len(done.stdout.splitlines()) < 200, "a line for each family of windows, not for each feature"
+    document = built("churn", trial, "--as-of", "2025-06-01", "--describe")
+    assert document["features"] == len(document["dictionary"]) == len(document["catalogue"]["features"]) > 200
+    assert [entry["name"] for entry in document["dictionary"]] == document["catalogue"]["features"]
+    numbers = [line.split() for line in done.stdout.splitlines() if line.rstrip().endswith(")")]
+    told = [int(words[-1].strip("()")) for words in numbers if words[-1].strip("()").isdigit()]
+    assert sum(told) == document["features"], "the subjects hold every feature once"
+    assert not (trial.parent / "out" / "features" / "churn" / "date=2025-06-01" / ".partial").exists()
+
+
+def test_what_the_tables_leave_out_is_told(config):
+    done = partnerml("features", "churn", *AS_OF, "-c", config, "--describe")
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "left out: everything about deals, for want of the table" in lines
+    assert any(line.startswith("left out: value, value_mean") and "column events.value" in line for line in lines)
+
+
+def test_the_configuration_chooses_features(config):
+    chosen = ("--set", "features.include=[events__*]", "--set", "features.event_types=[portal_login]")
+    document = built("churn", config, "--as-of", "2026-03-01", *chosen, "--set", "features.exclude=['*__7d']")
+    (file,) = document["files"]
+    names = list(pd.read_parquet(file["path"]).columns[2:])
+    # what BG/NBD and the baselines read stays
+    others = [name for name in names if not name.startswith("events__")]
+    assert all(name.startswith("activity__all__") and name.endswith("__ever") for name in others)
+    assert "events__portal_login__count__30d" in names
+    assert not [name for name in names if name.endswith("__7d")]
+    nothing = partnerml("features", "churn", *AS_OF, "-c", config, "--set", "features.exclude=['*']")
+    assert nothing.exit_code == 2
+    assert "leave none of the" in nothing.stderr
+    idle = partnerml(
+        "features", "churn", *AS_OF, "-c", config, "--set", "features.exclude=[deals__won__*]", "--describe"
+    )
+    assert "'deals__won__*' match" in idle.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "said"),
+    [
+        ("churn", ("--as-of", "2030-01-01"), "no partner belongs to the population of churn at 2030-01-01"),
+        ("churn", ("--as-of", "2026-03-01T06:00"), "features are filed by day"),
+        ("close", AS_OF, "the table leads"),
+        ("fit", AS_OF, "these tables give no feature of fit"),
+        ("churn", (*AS_OF, "--set", "tasks={}"), "task churn is not listed in the configuration"),
+        ("propensity", AS_OF, "there is no task 'propensity'"),
+    ],
+)
+def test_features_that_cannot_be_had_say_why(config, task, more, said):
+    done = partnerml("features", task, *more, "-c", config)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.stderr
+    assert not (config.parent / "out" / "features").exists()
+
+
+def test_pairs_of_a_time_before_any_was_assigned(trial):
+    done = partnerml("features", "close", "--as-of", "2020-01-01", "-c", trial, *FEW)
+    assert done.exit_code == 2
+    assert "no lead had been assigned to a partner before 2020-01-01" in done.stderr
+
+
+def test_features_never_take_the_place_of_other_files(config, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    done = partnerml("features", "churn", "--as-of", "2026-03-01", "--out", tmp_path, "-c", config)
+    assert done.exit_code == 2
+    assert "other entries (the first is data)" in done.stderr
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_cells_change_what_is_read_and_nothing_else(trial, tmp_path):
+    few = ("--set", "features.include=[events__all__*, activity__*]")
+    cells = (*few, "--set", "features.cells=true")
+    raw = built("churn", trial, "--as-of", "2025-06-01", "--out", tmp_path / "raw", *few)
+    built("churn", trial, "--as-of", "2025-05-01", "--out", tmp_path / "earlier", *cells)
+    manifest = trial.parent / "out" / "cells" / "manifest.json"
+    assert json.loads(manifest.read_text())["watermark"] == "2025-05-01"
+    kept = built("churn", trial, "--as-of", "2025-06-01", "--out", tmp_path / "kept", *cells)
+    assert json.loads(manifest.read_text())["watermark"] == "2025-06-01"
+    before, after = (Path(found["files"][0]["path"]).read_bytes() for found in (raw, kept))
+    assert before == after
+    lag = ("--set", "data.tables.events={lag: 2d}")
+    refused = partnerml("features", "churn", "--as-of", "2025-06-01", "-c", trial, *cells, *lag)
+    assert refused.exit_code == 2
+    assert "--rebuild" in refused.stderr
+    built("churn", trial, "--as-of", "2025-06-01", "--out", tmp_path / "lag", "--rebuild", *cells, *lag)
+
+
+def test_there_is_nothing_to_rebuild_where_no_cells_are_kept(config):
+    done = partnerml("features", "churn", *AS_OF, "-c", config, "--rebuild")
+    assert done.exit_code == 2
+    assert "no cells to rebuild: write `features: {cells: true}`" in done.stderr
+
+
+def test_features_are_whole_or_not_there(config, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("partnerml.outputs.write_parquet", fail)
+    done = partnerml("features", "churn", "--as-of", "2026-03-01", "-c", config)
+    assert done.exit_code == 1
+    assert list((config.parent / "out" / "features").rglob("*.json")) == []

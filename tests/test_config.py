@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partnerml.config import DEFAULT_TRAITS, Config, describe, parse_duration
+from partnerml.config import DEFAULT_TRAITS, FEATURE_SOURCES, Config, describe, parse_duration
 from partnerml.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -96,6 +96,18 @@ def test_an_unknown_key_is_refused_with_path_file_and_nearest_key(tmp_path: Path
         ({"tasks": {"churn": {"horizon_days": "90"}}}, ("tasks.churn.horizon_days", "integer", "'90'")),
         ({"tasks": {"churn": {"horizon_days": 30}}}, ("horizon_days (30) is below inactivity_days (90)",)),
         ({"traits": {"partners": "tier"}}, ("traits.partners", "'tier'")),
+        ({"features": {"event_type": []}}, ("features.event_type", "did you mean event_types")),
+        ({"features": {"event_types": "login"}}, ("features.event_types", "'login'")),
+        ({"features": {"event_types": ["Portal Login"]}}, ("features.event_types", "'Portal Login'", "slugs")),
+        ({"features": {"event_types": ["all"]}}, ("'all' is not an event type", "every type")),
+        ({"features": {"event_types": [f"t{n}" for n in range(61)]}}, ("61 event types", "at most 60")),
+        ({"features": {"include": []}}, ("features.include", "leaves no feature")),
+        ({"features": {"include": ["event__*"]}}, ("no feature can match 'event__*'", "did you mean events?")),
+        ({"features": {"exclude": ["peers__evnts__*"]}}, ("features.exclude", "'peers__evnts__*'", "events?")),
+        ({"features": {"peers": {"at_least": 1}}}, ("features.peers.at_least", "2", "got 1")),
+        ({"features": {"peers": {"by": ["joined_at"]}}}, ("features.peers.by", "joined_at", "type timestamp")),
+        ({"features": {"peers": {"by": ["a b"]}}}, ("features.peers.by", "'a b' cannot name a trait")),
+        ({"features": {"cells": "yes"}}, ("features.cells", "boolean", "'yes'")),
         ({"report": {"bands": [0.5, 0.25, 0.75]}}, ("report.bands", "increasing")),
         ({"engine": {"memory_limit": "lots"}}, ("engine.memory_limit", "2GB", "'lots'")),
         ({"engine": {"threads": 0}}, ("engine.threads",)),
@@ -159,6 +171,45 @@ def test_paths_start_at_the_file_and_those_of_overrides_at_the_working_directory
     assert blocks is not None
     assert blocks[0].columns is not None
     assert blocks[0].columns["vertical"].values == str(tmp_path / "etc" / "maps" / "v.csv")
+
+
+def test_features_are_all_there_unless_told_otherwise() -> None:
+    features = Config.from_dict({}).features
+    assert (features.event_types, features.include, features.exclude) == (None, ("*",), ())
+    assert (features.peers.by, features.peers.at_least) == (("partner_type", "country"), 20)
+    assert features.cells is False
+    named = Config.from_dict({"features": {"event_types": ["b", "a", "b"], "peers": {"by": ["segment"]}}})
+    assert named.features.event_types == ("a", "b"), "each once, in order: what is listed is a set"
+    assert named.features.peers.by == ("segment",), "a trait of one's own"
+    assert Config.from_dict(json.loads(json.dumps(named.resolved()))) == named
+
+
+def test_patterns_choose_names_and_those_that_match_none_are_told() -> None:
+    names = [
+        "events__login__count__7d",
+        "events__all__count__7d",
+        "peers__events__all__count__7d",
+        "deals__won__count__7d",
+    ]
+    features = Config.from_dict(
+        {"features": {"include": ["events__*", "peers__*", "pair__*"], "exclude": ["events__[lm]*", "*__90d"]}}
+    ).features
+    assert features.choose(names) == ((names[1], names[2]), ("pair__*", "*__90d"))
+    assert Config.from_dict({}).features.choose(names) == (tuple(names), ())
+
+
+def test_sources_of_features_are_those_of_the_measures() -> None:
+    from partnerml.features import MEASURES
+
+    assert set(FEATURE_SOURCES) == {source for entry in MEASURES for source in entry.on}
+
+
+@given(st.sampled_from(FEATURE_SOURCES), st.booleans(), st.integers(0, 20))
+def test_a_pattern_that_could_match_is_never_refused(source: str, relative: bool, cut: int) -> None:
+    name = f"{'peers__' if relative else ''}{source}__all__count__30d"
+    for pattern in (name[:cut] + "*", name[:cut] + "[" + name[cut] + "]" + name[cut + 1 :], "*" + name[cut:]):
+        features = Config.from_dict({"features": {"include": [pattern]}}).features
+        assert features.choose([name])[0] == (name,)
 
 
 def test_a_url_stays_as_it_is() -> None:

@@ -11,14 +11,40 @@ from hypothesis import strategies as st
 from scipy.special import logit
 from tests.conftest import END, UNTIL
 
-from partnerml import Ecosystem, score, tasks
+from partnerml import Ecosystem, score, scoring, tasks
 from partnerml.errors import ModelError, NotEnoughDataError
+from partnerml.features import Catalogue
+from partnerml.models import Blend, DiscreteTimeHazard, LogLogistic, Model
 from partnerml.scoring import band, percentile, trend
 
 COLUMNS = [
     "partner_id", "as_of", "task", "score", "percentile", "band", "trend", "reasons", "spread",
     "risk_30d", "risk_60d", "risk_90d", "risk_180d", "revenue_at_risk", "model_version",
 ]  # fmt: skip
+
+
+READ = (
+    "activity__all__active_days__90d",
+    "activity__all__recency_days__ever",
+    "partners__country__trait__asof",
+)
+
+
+def _frugal(eco, model):
+    """Return a model of three features, with the catalogue and the dictionary of one of two hundred."""
+    features = Catalogue.from_dict(model.catalogue).only(READ)
+    rows = tasks.build_dataset(eco, tasks.churn(), as_of="2025-03-01", until=UNTIL, catalogue=features)
+    return Model.of(
+        task=model.task,
+        catalogue=model.catalogue,
+        dictionary=model.dictionary,
+        blend=Blend({"logistic": LogLogistic().fit(rows.X, rows.y)}, {"logistic": 1.0}),
+        hazard=DiscreteTimeHazard([90.0, 180.0], base=LogLogistic()).fit(
+            rows.X, rows.times["duration_days"], rows.times["observed"]
+        ),
+        evaluation={},
+        training=model.training,
+    )
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
@@ -121,6 +147,28 @@ class TestScores:
         with Ecosystem.from_frames(now=END, **tables) as other:
             again = score(other, model, as_of=UNTIL)
         pd.testing.assert_frame_equal(again.frame, scores.frame)
+
+    def test_only_what_a_model_uses_is_built_and_scores_do_not_tell(self, eco, model, tmp_path, monkeypatch):
+        frugal = _frugal(eco, model)
+        built = []
+        build_dataset = tasks.build_dataset
+        monkeypatch.setattr(
+            tasks, "build_dataset", lambda *a, **k: built.append(k["catalogue"].names) or build_dataset(*a, **k)
+        )
+        lean = score(eco, frugal, as_of=UNTIL).write(tmp_path / "lean").read_bytes()
+        assert set(built.pop()) == {
+            *READ,
+            *(f"activity__all__active_days__{days}d" for days in (30, 60, 90, 180)),  # a change is told from these
+            "activity__all__gap_mean__365d",  # and the rhythm from this
+            "deals__won__amount__365d",
+        }
+        monkeypatch.setattr(scoring, "needed", lambda model: Catalogue.from_dict(model.catalogue))
+        assert score(eco, frugal, as_of=UNTIL).write(tmp_path / "whole").read_bytes() == lean
+        assert len(built.pop()) == len(model.catalogue["features"]) > 100
+
+    def test_what_a_model_does_not_use_is_left_out(self, model):
+        wanted = set(scoring.needed(model).names)
+        assert set(model.columns) <= wanted < set(model.catalogue["features"])
 
     def test_written_whole_and_the_same_again(self, scores, tmp_path):
         path = scores.write(tmp_path)

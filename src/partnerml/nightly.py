@@ -284,7 +284,7 @@ class _Night:
         return None
 
     def _score(self, task: Task, name: str) -> Stage:
-        from partnerml import scoring
+        from partnerml import scoring, tasks
 
         champion = self.registry.current(task.name)
         if champion is None:
@@ -299,8 +299,11 @@ class _Night:
         model = self.registry.champion(task.name)
         warn_if_trained_later(model, self.as_of)
         warn_if_task_changed(model, task)
+        cells = tasks.cells_of(self.eco, until=self.as_of)
         try:
-            scores = scoring.score(self.eco, model, as_of=self.as_of, cuts=config.report.bands, progress=self.progress)
+            scores = scoring.score(
+                self.eco, model, as_of=self.as_of, cuts=config.report.bands, cells=cells, progress=self.progress
+            )
         except NotEnoughDataError as error:
             return Stage(name, SKIPPED, str(error))
         return self._written(name, scores.write(config.out), model_version=model.version, rows=len(scores))
@@ -430,7 +433,9 @@ def latest_scores(out: Path) -> dt.datetime:
 def _meaning(config: Config) -> dict[str, Any]:
     """Return the part of the configuration that can change a result."""
     without = ("engine", "output", "mlflow", "seed")
-    return {key: value for key, value in config.resolved().items() if key not in without}
+    meant = {key: value for key, value in config.resolved().items() if key not in without}
+    # how features are kept, and not which: the result is the same
+    return meant | {"features": {key: value for key, value in meant["features"].items() if key != "cells"}}
 
 
 def _digest(*values: Any) -> str:

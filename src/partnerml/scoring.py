@@ -23,6 +23,7 @@ from partnerml.progress import Progress
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
+    from partnerml.features import CellStore
     from partnerml.models import Model
 
 _logger = logging.getLogger("partnerml")
@@ -80,6 +81,7 @@ def score(
     as_of: dt.datetime | str,
     cuts: Sequence[float] = DEFAULT_CUTS,
     reasons: int = 3,
+    cells: CellStore | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Score every partner of the task's population.
@@ -95,6 +97,8 @@ def score(
         Scores from which a partner is in the band ``medium``, ``high`` and ``critical``.
     reasons : int
         How many reasons to tell for each partner.
+    cells : CellStore, optional
+        What `tasks.cells_of` returned: stored cells, read in the place of the events where that gives the same.
     progress : Progress, optional
         Where to show progress; silent by default.
 
@@ -112,7 +116,9 @@ def score(
     if (stale := tasks.staleness(eco, moment)) is not None:
         _logger.warning("%s", stale)
     with progress.stage(f"features as of {moment:%Y-%m-%d}"):
-        data = tasks.build_dataset(eco, task, as_of=[earlier, moment], catalogue=model.catalogue, labels=False)
+        data = tasks.build_dataset(
+            eco, task, as_of=[earlier, moment], catalogue=needed(model), labels=False, cells=cells
+        )
     now, before = _at(data, moment), _at(data, earlier)
     if not now.any():
         raise tasks.nobody(eco, task, moment)
@@ -126,6 +132,13 @@ def score(
         ["score", "partner_id"], ascending=[False, True], ignore_index=True, kind="stable"
     )
     return Scores(task.name, moment, model.version, frame)
+
+
+def needed(model: Model) -> Catalogue:
+    """Return what scores need of a model's catalogue: what it reads, what its reasons tell, and the won revenue."""
+    catalogue = Catalogue.from_dict(model.catalogue)
+    wanted = {*model.features, _REVENUE}
+    return catalogue.only(name for name in catalogue.names if name in wanted)
 
 
 def _at(data: Dataset, moment: dt.datetime) -> npt.NDArray[np.bool_]:

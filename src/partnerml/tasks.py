@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import hashlib
+import json
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from partnerml.config import nearest
 from partnerml.errors import ConfigError, NotEnoughDataError
 from partnerml.features import (
     Activity,
     Catalogue,
+    CellStore,
     ChurnLabel,
     Feature,
     Population,
     build,
+    build_joining,
+    build_pairs,
     default_catalogue,
     first_activity,
     label_tables,
@@ -33,7 +41,11 @@ if TYPE_CHECKING:
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
 
+_logger = logging.getLogger("partnerml")
+
 NAMES = ("churn",)
+# whose features can be built; fit and close are not trained yet
+FEATURE_TASKS = ("churn", "fit", "close")
 
 # the days at which a risk curve is told
 RISK_DAYS = (30, 60, 90, 180)
@@ -189,6 +201,7 @@ def build_dataset(
     until: Moment | None = None,
     catalogue: Catalogue | Mapping[str, Any] | None = None,
     labels: bool = True,
+    cells: CellStore | None = None,
 ) -> Dataset:
     """Build the rows of a task at some moments: features of what was known before, labels of what came after.
 
@@ -205,6 +218,8 @@ def build_dataset(
         The features; by default those of the event types that were known before the first as_of.
     labels : bool
         Whether to build labels: False for scoring.
+    cells : CellStore, optional
+        What `cells_of` returned: stands for the events where it can.
 
     Returns
     -------
@@ -220,9 +235,152 @@ def build_dataset(
     elif not isinstance(catalogue, Catalogue):
         catalogue = Catalogue.from_dict(catalogue)
     if not labels:
-        return build(eco, population=task.population, label=None, catalogue=catalogue, as_of=moments)
+        return build(eco, population=task.population, label=None, catalogue=catalogue, as_of=moments, cells=cells)
     known = moment_of(eco.default_until() if until is None else until, name="until")
-    return build(eco, population=task.population, label=task.label, catalogue=catalogue, as_of=moments, until=known)
+    return build(
+        eco,
+        population=task.population,
+        label=task.label,
+        catalogue=catalogue,
+        as_of=moments,
+        until=known,
+        cells=cells,
+    )
+
+
+def build_features(
+    eco: Ecosystem,
+    name: str,
+    as_of: Sequence[Moment] | Moment,
+    *,
+    catalogue: Catalogue | Mapping[str, Any] | None = None,
+    cells: CellStore | None = None,
+) -> dict[dt.datetime, Dataset]:
+    """Build the features that a task takes, without labels, at some moments.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    name : str
+        ``churn``: the active partners at each moment, as the configuration says. ``fit``: partners and recruits with
+        the traits that they had when they joined, all that joined before the moment. ``close``: the pairs of lead and
+        partner that were assigned before it, each as it was when it was assigned.
+    as_of : moment or sequence of moments
+    catalogue : Catalogue, optional
+        By default the one that `feature_catalogue` finds before the first moment: the same columns for all of them.
+    cells : CellStore, optional
+        What `cells_of` returned: stands for the events of ``churn`` where it can.
+
+    Returns
+    -------
+    dict of datetime to Dataset
+        In order of the moments (zoned, UTC).
+
+    Raises
+    ------
+    ConfigError
+        If there is no such task, or no moment.
+    """
+    several = [as_of] if isinstance(as_of, str | dt.date) else as_of
+    moments = sorted({moment_of(value) for value in several})
+    if not moments:
+        raise ConfigError("as_of is empty: give at least one moment, such as 2026-06-01")
+    if catalogue is None:
+        catalogue = feature_catalogue(eco, name, before=moments[0])
+    elif not isinstance(catalogue, Catalogue):
+        catalogue = Catalogue.from_dict(catalogue)
+    if name == "fit":
+        return {moment: build_joining(eco, catalogue=catalogue, as_of=moment) for moment in moments}
+    if name == "close":
+        return {moment: build_pairs(eco, catalogue=catalogue, until=moment) for moment in moments}
+    task = configured(eco.config, name)
+    data = build(eco, population=task.population, label=None, catalogue=catalogue, as_of=moments, cells=cells)
+    return {moment: data if len(moments) == 1 else data.at(moment) for moment in moments}
+
+
+def feature_catalogue(eco: Ecosystem, name: str, *, before: Moment) -> Catalogue:
+    """Return the features that a task takes by default, by what was known before a moment.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such task, or the configuration does not list it.
+    """
+    if name not in FEATURE_TASKS:
+        raise ConfigError(
+            f"there is no task {name!r}{nearest(name, FEATURE_TASKS)} (known: {', '.join(FEATURE_TASKS)})"
+        )
+    activity = configured(eco.config, name).activity if name in NAMES else None
+    return default_catalogue(eco, before=moment_of(before), activity=activity, task=name)
+
+
+def cells_of(eco: Ecosystem, *, until: Moment, rebuild: bool = False) -> CellStore | None:
+    """Bring the stored cells of events up to date, if the configuration keeps them.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    until : moment
+        What was seen before 00:00 UTC of its day is taken in.
+    rebuild : bool
+        Read everything anew: rows of the source were changed or deleted.
+
+    Returns
+    -------
+    CellStore or None
+        None if the configuration keeps no cells, or there are no events.
+
+    Raises
+    ------
+    ConfigError
+        If the cells were made by another mapping or lag, or if a rebuild is asked for and none are kept.
+    """
+    if not eco.config.features.cells:
+        if rebuild:
+            raise ConfigError("there are no cells to rebuild: write `features: {cells: true}` to keep them")
+        return None
+    if not eco.has("events"):
+        return None
+    store = CellStore.open(eco.config.out / "cells", fingerprint=_mapping_of_events(eco.config))
+    report = store.update(eco, _midnight(until), rebuild=rebuild)
+    _logger.info(
+        "cells of events up to %s: %s new rows read, %s of them late",
+        f"{report.watermark:%Y-%m-%d}",
+        f"{report.rows_read:,}",
+        f"{report.late_rows:,}",
+    )
+    return store
+
+
+def _midnight(value: Moment) -> dt.datetime:
+    return moment_of(value).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _mapping_of_events(config: Config) -> str:
+    """Return what identifies how events are mapped; where the files lie is no part of it, they may move every day."""
+    blocks = config.resolved()["data"]["tables"].get("events") or []
+    for block in blocks:
+        for column in (block.get("columns") or {}).values():
+            if isinstance(column.get("values"), str):
+                column["values"] = hashlib.sha256(Path(column["values"]).read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(blocks, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def configured(config: Config, name: str) -> Task:
+    """Return a task as the configuration lists it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such task, or the configuration does not list it.
+    """
+    known = {task.name: task for task in from_config(config)}
+    if name in known:
+        return known[name]
+    if name in NAMES:
+        raise ConfigError(f"task {name} is not listed in the configuration; add `{name}: {{}}` under `tasks:`")
+    listed = ", ".join(known) or "none"
+    raise ConfigError(f"there is no task {name!r}{nearest(name, NAMES)} (in this configuration: {listed})")
 
 
 def snapshots(eco: Ecosystem, task: Task, until: dt.datetime) -> list[dt.datetime]:

@@ -12,8 +12,8 @@ import click
 
 from partnerml.cli import _show
 from partnerml.cli._app import MOMENT, Result, Session, command
+from partnerml.cli._features import features
 from partnerml.errors import ConfigError, DataError, NoChampionError
-from partnerml.moments import is_midnight
 
 if TYPE_CHECKING:
     from partnerml.config import Config
@@ -75,46 +75,6 @@ def validate(session: Session, *, now: dt.datetime | None) -> Result:
         failure = error
     document = report.to_dict() | {"rejects": rejects}
     return Result(document, lambda console: _show.validation(console, report, rejects), failure)
-
-
-@command("features")
-@click.argument("task")
-@_as_of
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder [default: OUT/features/TASK/date=DATE]."
-)
-@click.option("--describe", is_flag=True, help="Print what each feature means, and write nothing.")
-def features(session: Session, *, task: str, as_of: dt.datetime, out: Path | None, describe: bool) -> Result:
-    """Build the features of TASK, as features.parquet with dictionary.json beside it.
-
-    \b
-    Examples:
-      partnerml features churn --as-of 2026-06-01
-      partnerml features churn --as-of 2026-06-01 --describe
-    """  # noqa: D301
-    from partnerml import outputs, tasks
-
-    with session.ecosystem() as eco:
-        chosen = _one(eco.config, task)
-        with session.progress.stage("features"):
-            data = tasks.build_dataset(eco, chosen, as_of=[as_of], labels=False)
-        if not describe and not len(data):
-            raise tasks.nobody(eco, chosen, as_of)
-        if not describe and out is None and not is_midnight(as_of):
-            raise ConfigError(
-                f"features are filed by day: --as-of must be 00:00 UTC of one, got {as_of.isoformat()}; or name --out"
-            )
-        folder = out or eco.config.out / "features" / chosen.name / f"date={as_of:%Y-%m-%d}"
-        dictionary = [info.to_dict() for info in data.dictionary]
-        document: dict[str, Any] = {"rows": len(data), "features": len(dictionary), "fingerprint": data.fingerprint}
-        if describe:
-            document["dictionary"] = dictionary
-            return Result(document, lambda console: _show.dictionary(console, data.dictionary))
-        with outputs.lock(eco.config.out, purpose="partnerml features"):
-            outputs.write_json(folder / "dictionary.json", dictionary)
-            path = outputs.write_parquet(data.keys.join(data.X), folder / "features.parquet")
-    document["path"] = path
-    return Result(document, lambda console: _show.features(console, document))
 
 
 @command("train")
@@ -201,7 +161,7 @@ def score(session: Session, *, task: str, as_of: dt.datetime) -> Result:
 
 
 def _scored(session: Session, eco: Any, task: Task, as_of: dt.datetime, *, skips: bool) -> tuple[Any, Path] | None:
-    from partnerml import nightly, scoring
+    from partnerml import nightly, scoring, tasks
 
     try:
         model = nightly.registry_of(eco.config).champion(task.name)
@@ -212,7 +172,14 @@ def _scored(session: Session, eco: Any, task: Task, as_of: dt.datetime, *, skips
         return None
     nightly.warn_if_trained_later(model, as_of)
     nightly.warn_if_task_changed(model, task)
-    scores = scoring.score(eco, model, as_of=as_of, cuts=eco.config.report.bands, progress=session.progress)
+    scores = scoring.score(
+        eco,
+        model,
+        as_of=as_of,
+        cuts=eco.config.report.bands,
+        cells=tasks.cells_of(eco, until=as_of),
+        progress=session.progress,
+    )
     return scores, scores.write(eco.config.out)
 
 
@@ -232,11 +199,11 @@ def rollback(session: Session, *, task: str) -> Result:
     Example:
       partnerml rollback churn
     """  # noqa: D301
-    from partnerml import nightly, outputs
+    from partnerml import nightly, outputs, tasks
 
     config = session.load()
     with outputs.lock(config.out, purpose="partnerml rollback"):
-        registered = nightly.registry_of(config).rollback(_one(config, task).name)
+        registered = nightly.registry_of(config).rollback(tasks.configured(config, task).name)
     document = {"task": registered.task, "version": registered.version, "model_version": registered.model_version}
     return Result(document, lambda console: _show.rolled_back(console, document))
 
@@ -321,34 +288,15 @@ def demo(session: Session, *, directory: Path, partners: int, force: bool) -> Re
     return Result(document, lambda console: _show.demo(console, shown))
 
 
-def _one(config: Config, name: str) -> Task:
-    from partnerml import tasks
-
-    known = {task.name: task for task in tasks.from_config(config)}
-    if name not in known:
-        raise ConfigError(_unknown(name, tuple(known)))
-    return known[name]
-
-
 def _several(config: Config, name: str) -> Sequence[Task]:
     from partnerml import tasks
 
     if name != _ALL:
-        return (_one(config, name),)
+        return (tasks.configured(config, name),)
     chosen = tasks.from_config(config)
     if not chosen:
         raise ConfigError("the configuration lists no task; write `tasks: {churn: {}}`, or leave `tasks:` out")
     return chosen
-
-
-def _unknown(name: str, configured: tuple[str, ...]) -> str:
-    from partnerml import tasks
-    from partnerml.config import nearest
-
-    if name in tasks.NAMES:
-        return f"task {name} is not listed in the configuration; add `{name}: {{}}` under `tasks:`"
-    listed = ", ".join(configured) or "none"
-    return f"there is no task {name!r}{nearest(name, tasks.NAMES)} (in this configuration: {listed})"
 
 
 COMMANDS = (init, validate, features, train, score, rollback, nightly, report, demo)

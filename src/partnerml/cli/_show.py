@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from partnerml.dataset import FeatureInfo
     from partnerml.demo import Demo, Made
     from partnerml.ecosystem import ValidationReport
     from partnerml.nightly import Night
@@ -30,7 +29,7 @@ _STYLES = {
 }
 
 
-def _table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
+def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
     """Return an empty table; texts come from data, so nothing in them is taken for markup."""
     from rich import box
     from rich.table import Table
@@ -42,7 +41,7 @@ def _table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
     return made
 
 
-def _add(table: Table, *cells: object, style: str | None = None) -> None:
+def add(table: Table, *cells: object, style: str | None = None) -> None:
     from rich.text import Text
 
     table.add_row(*[cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells], style=style)
@@ -77,17 +76,17 @@ def init(console: Console, made: Made) -> None:
 
 def validation(console: Console, report: ValidationReport, rejects: Sequence[Path] = ()) -> None:
     """Print rows by table and every violation."""
-    tables = _table("Tables", "table", "rows", "set aside", numbers=("rows", "set aside"))
+    tables = table("Tables", "table", "rows", "set aside", numbers=("rows", "set aside"))
     for name, rows in report.rows.items():
-        _add(tables, name, f"{rows:,}", f"{report.set_aside.get(name, 0):,}")
+        add(tables, name, f"{rows:,}", f"{report.set_aside.get(name, 0):,}")
     console.print(tables)
     if report.violations:
-        found = _table("Violations", "severity", "where", "rule", "rows", "first rows and remedy", numbers=("rows",))
+        found = table("Violations", "severity", "where", "rule", "rows", "first rows and remedy", numbers=("rows",))
         for violation in report.violations:
             where = f"{violation.table}.{violation.column}" if violation.column else violation.table
             first = ", ".join(str(dict(row)) for row in violation.first[:3])
             told = "\n".join(text for text in (first, violation.remedy) if text)
-            _add(
+            add(
                 found,
                 _styled(violation.severity),
                 where,
@@ -101,18 +100,12 @@ def validation(console: Console, report: ValidationReport, rejects: Sequence[Pat
         path(console, "set aside", place)
 
 
-def dictionary(console: Console, infos: Sequence[FeatureInfo]) -> None:
-    """Print what each feature means."""
-    shown = _table(f"{len(infos)} features", "feature", "definition", "missing means", "from")
-    for info in infos:
-        _add(shown, info.name, info.definition, info.null_rule, f"{info.table}: {', '.join(info.columns)}")
-    console.print(shown)
-
-
 def features(console: Console, document: Mapping[str, Any]) -> None:
     """Tell where the features lie."""
-    say(console, f"{document['rows']:,} rows, {document['features']} features, fingerprint {document['fingerprint']}")
-    path(console, "features", document["path"])
+    for file in document["files"]:
+        what = f"{file['rows']:,} rows, {document['features']} features, fingerprint {file['fingerprint']}"
+        say(console, f"{file['as_of']:%Y-%m-%d}: {what}")
+        path(console, "features", file["path"])
 
 
 def trained(console: Console, outcomes: Sequence[Outcome]) -> None:
@@ -133,13 +126,13 @@ def evaluation(console: Console, task: str, found: Mapping[str, Any]) -> None:
         f"base rate {found['models']['model']['base_rate']['estimate']:.4f}; below each figure its 95 % interval"
     )
     columns = ("model", "AUC", "average precision", "Brier", "log loss", "mean prediction", "log loss above model's")
-    shown = _table(title, *columns, numbers=columns[1:])
+    shown = table(title, *columns, numbers=columns[1:])
     for name, metrics in sorted(found["models"].items(), key=lambda item: (item[0] != "model", item[0])):
         cells = [_interval(metrics[metric]) for metric in _METRICS]
         difference = (
             "" if name == "model" else _interval(_reversed(found["differences"][name]["log_loss"]), signed=True)
         )
-        _add(shown, name, *cells, difference, style="bold" if name == "model" else None)
+        add(shown, name, *cells, difference, style="bold" if name == "model" else None)
     shown.columns[0].no_wrap = True
     console.print(shown)
 
@@ -176,7 +169,7 @@ def top(console: Console, title: str, frame: pd.DataFrame, names: Mapping[str, s
     from partnerml.report import call_first
 
     columns = ("partner", "risk", "band", "trend", "revenue at risk", "first reason")
-    shown = _table(title, *columns, numbers=("risk", "revenue at risk"))
+    shown = table(title, *columns, numbers=("risk", "revenue at risk"))
     for row in call_first(frame, _SHOWN_PARTNERS).to_dict("records"):
         key = str(row["partner_id"])
         partner = f"{names[key]} ({key})" if key in names else key
@@ -184,7 +177,7 @@ def top(console: Console, title: str, frame: pd.DataFrame, names: Mapping[str, s
         money = "" if math.isnan(row["revenue_at_risk"]) else f"{row['revenue_at_risk']:,.0f}"
         trend = "" if row["trend"] is None else str(row["trend"])
         first = reasons[0]["text"] if reasons else ""
-        _add(shown, partner, f"{100 * row['score']:.0f} %", _styled(str(row["band"])), trend, money, first)
+        add(shown, partner, f"{100 * row['score']:.0f} %", _styled(str(row["band"])), trend, money, first)
     console.print(shown)
 
 
@@ -195,14 +188,14 @@ def rolled_back(console: Console, document: Mapping[str, Any]) -> None:
 
 def night(console: Console, done: Night) -> None:
     """Print the stages of a night and where its outputs lie."""
-    shown = _table(f"Night of {done.as_of:%Y-%m-%d}", "stage", "status", "")
+    shown = table(f"Night of {done.as_of:%Y-%m-%d}", "stage", "status", "")
     told: set[str] = set()
     for stage in done.stages:
         status = f"{stage.status}, as before" if stage.repeated else stage.status
         # what is not trained is not scored, for the same reason
         reason = "as above" if stage.reason in told else stage.reason
         told |= {stage.reason} - {""}
-        _add(shown, stage.name, status, reason or _facts(stage.facts))
+        add(shown, stage.name, status, reason or _facts(stage.facts))
     console.print(shown)
     path(console, "report", done.report)
 

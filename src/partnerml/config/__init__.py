@@ -5,29 +5,37 @@ The smallest is ``data: {source: data/}``. What is not named has the default tha
 names them, those of overrides at the working directory.
 """
 
-from partnerml.config._describe import KeyInfo, describe
-from partnerml.config._models import (
-    DEFAULT_TRAITS,
-    ActivityConfig,
+from partnerml.config._base import parse_duration
+from partnerml.config._data import (
     BlockConfig,
-    ChurnConfig,
     ColumnConfig,
-    Config,
     CurrencyConfig,
     DataConfig,
+    unknown_column,
+)
+from partnerml.config._describe import KeyInfo, describe
+from partnerml.config._features import (
+    DEFAULT_TRAITS,
+    FEATURE_SOURCES,
+    FeaturesConfig,
+    PeersConfig,
+    TraitsConfig,
+)
+from partnerml.config._models import (
+    ActivityConfig,
+    ChurnConfig,
+    Config,
     EngineConfig,
     MlflowConfig,
     ReportConfig,
     TasksConfig,
-    TraitsConfig,
     ValidationConfig,
-    parse_duration,
-    unknown_column,
 )
 from partnerml.config._reading import nearest
 
 __all__ = [
     "DEFAULT_TRAITS",
+    "FEATURE_SOURCES",
     "ActivityConfig",
     "BlockConfig",
     "ChurnConfig",
@@ -36,8 +44,10 @@ __all__ = [
     "CurrencyConfig",
     "DataConfig",
     "EngineConfig",
+    "FeaturesConfig",
     "KeyInfo",
     "MlflowConfig",
+    "PeersConfig",
     "ReportConfig",
     "TasksConfig",
     "TraitsConfig",

@@ -8,7 +8,8 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from partnerml.config._models import Config, Model
+from partnerml.config._base import Model
+from partnerml.config._models import Config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,316 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import zoneinfo
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field
 
-from partnerml import schema
-from partnerml.config._reading import absolute, apply_override, explain, nearest, parse_yaml
+from partnerml.config._base import Model, Texts, as_text, as_tuple, refusal
+from partnerml.config._data import DataConfig
+from partnerml.config._features import FeaturesConfig, TraitsConfig
+from partnerml.config._reading import absolute, apply_override, explain, parse_yaml
 from partnerml.errors import ConfigError
-
-DEFAULT_TRAITS = (
-    "partner_type",
-    "country",
-    "region",
-    "postal_code",
-    "latitude",
-    "longitude",
-    "verticals",
-    "languages",
-)
-
-# today's value of these tells what became of a partner
-NEVER_TRAITS = (
-    "tier",
-    "left_at",
-    "paused_until",
-    "flags",
-    "capacity_per_day",
-    "capacity_per_week",
-    "max_open_leads",
-)
 
 # known to the contract, not to this version: refused by name, so that nobody takes the silence for a result
 _LATER_TASKS = ("fit", "propensity", "close")
 _LATER_SECTIONS = ("routing", "outreach", "monitoring")
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
-_DURATION = re.compile(r"(\d+)\s*([wdhm])")
-_UNITS = {
-    "w": dt.timedelta(weeks=1),
-    "d": dt.timedelta(days=1),
-    "h": dt.timedelta(hours=1),
-    "m": dt.timedelta(minutes=1),
-}
-
-
-def parse_duration(value: object) -> dt.timedelta:
-    """Read a duration such as ``2d``, ``12h``, ``30m`` (minutes) or ``1w``.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
-    if isinstance(value, dt.timedelta):
-        return value
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"a duration is a number and w, d, h or m (minutes), such as 2d or 12h; got {value!r}")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _duration_text(value: dt.timedelta) -> str:
-    for unit, length in _UNITS.items():
-        if value and value % length == dt.timedelta(0):
-            return f"{value // length}{unit}"
-    return "0d"
-
-
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _text(value: object) -> object:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
-
-
-def _value_map(value: object) -> object:
-    """Keys and values of an inline `values:` as text: what comes from the source is compared as text."""
-    if isinstance(value, Mapping):
-        return {"" if key is None else _text(key): _text(item) for key, item in value.items()}
-    return value
-
-
-Duration = Annotated[dt.timedelta, BeforeValidator(parse_duration), PlainSerializer(_duration_text)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
-
-
-def _problem(message: str, key: str = "") -> PydanticCustomError:
-    # the message travels as context, so that braces in it are not taken for placeholders
-    return PydanticCustomError("partnerml", "{message}", {"message": message, "key": key})
-
-
-class Model(pydantic.BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
-
-    later: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def keys(cls) -> tuple[str, ...]:
-        return tuple(field.alias or name for name, field in cls.model_fields.items())
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, value: object) -> object:
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            return value
-        known = cls.keys()
-        for key in value:
-            if key in cls.later:
-                raise _problem(f"not available in this version of partnerml (known: {', '.join(known)})", key)
-            if key not in known and key not in cls.model_fields:
-                raise _problem(f"unknown key{nearest(str(key), known)} (known: {', '.join(known)})", str(key))
-        return value
-
-
-class _Sparse(Model):
-    """Written as it was given: in these, a key that is absent and one that is null differ."""
-
-    @pydantic.model_serializer(mode="wrap")
-    def _only_what_was_given(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
-        given = {fields[name].alias or name for name in self.model_fields_set} | self.model_fields_set
-        return {key: value for key, value in handler(self).items() if key in given}
-
-
-class ColumnConfig(_Sparse):
-    """Where one canonical column comes from: a column, a constant or an expression."""
-
-    source: str | None = Field(default=None, alias="from", description="a column of the raw table")
-    const: Annotated[str | int | float | bool | None, "scalar"] = Field(
-        default=None, description="the same value in every row"
-    )
-    expr: str | None = Field(default=None, description="a scalar expression over the raw columns, in DuckDB's SQL")
-    values: Annotated[Mapping[str, str | None] | str | None, BeforeValidator(_value_map)] = Field(
-        default=None, description="raw value to canonical value: a mapping, or a CSV file with these two columns"
-    )
-    default: Annotated[str | None, BeforeValidator(_text)] = Field(
-        default=None,
-        description="what a value that `values` does not name becomes; without it, such a value is a violation",
-    )
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _shorthand(cls, value: object) -> object:
-        return {"from": value} if isinstance(value, str) else value
-
-    @pydantic.model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        given = [key for key in ("source", "const", "expr") if key in self.model_fields_set]
-        if len(given) != 1:
-            raise _problem("give exactly one of from, const and expr")
-        if self.values is not None and given == ["const"]:
-            raise _problem("values needs from or expr, not const")
-        if "default" in self.model_fields_set and self.values is None:
-            raise _problem("default belongs to values: it says what an unnamed value becomes", "default")
-        return self
-
-    @property
-    def has_default(self) -> bool:
-        """Whether `default` was given (null counts)."""
-        return "default" in self.model_fields_set
-
-
-class BlockConfig(_Sparse):
-    """One block of rows of a canonical table: a raw table with columns, or one SELECT."""
-
-    source: str | None = Field(default=None, alias="from", description="a raw table; default the canonical name itself")
-    sql: str | None = Field(default=None, description="one SELECT over the raw tables, in DuckDB's SQL")
-    columns: Mapping[str, ColumnConfig] | None = Field(
-        default=None,
-        description="canonical column: raw column, {const}, {expr} or {from, values, default}; "
-        "without it the raw table is taken as it is",
-    )
-    where: str | None = Field(default=None, description="keep the rows for which this holds; a scalar expression")
-    lag: Duration | None = Field(
-        default=None, description="rows without recorded_at are known this long after they happen; 0d"
-    )
-    timezone: str | None = Field(default=None, description="IANA zone of moments without one; UTC")
-
-    @pydantic.field_validator("timezone")
-    @classmethod
-    def _zone_exists(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                zoneinfo.ZoneInfo(value)
-            except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-                raise _problem(f"{value!r} is not an IANA time zone such as Europe/Berlin") from None
-        return value
-
-    @pydantic.model_validator(mode="after")
-    def _one_form(self) -> Self:
-        if self.sql is not None:
-            for key, other in (("from", self.source), ("columns", self.columns), ("where", self.where)):
-                if other is not None:
-                    raise _problem(f"sql says it all: move {key} into the SELECT", key)
-        return self
-
-
-def _blocks(value: object) -> object:
-    if isinstance(value, Mapping):
-        return (value,)
-    if isinstance(value, list):
-        return tuple(value)
-    return value
-
-
-Blocks = Annotated[tuple[BlockConfig, ...] | None, BeforeValidator(_blocks)]
-
-
-class CurrencyConfig(Model):
-    """The currency that all amounts are converted to."""
-
-    to: str = Field(description="ISO 4217 code of the one currency of all scores and reports")
-    rates: Mapping[str, float] = Field(
-        default_factory=dict, description="currency code: what one unit of it is worth in `to`"
-    )
-
-    @pydantic.field_validator("rates")
-    @classmethod
-    def _positive(cls, value: Mapping[str, float]) -> Mapping[str, float]:
-        for code, rate in value.items():
-            if not 0 < rate < float("inf"):
-                raise _problem(f"the rate of {code} must be above 0, got {rate}", code)
-        return value
-
-
-class DataConfig(Model):
-    """Where the tables come from."""
-
-    source: str | None = Field(
-        default=None, description="a folder, a .duckdb file or an Ibis URL that holds the raw tables"
-    )
-    sources: Mapping[str, str] = Field(
-        default_factory=dict, description="more raw tables by name: csv, csv.gz, parquet or jsonl; may be a glob"
-    )
-    tables: Mapping[str, Blocks] = Field(
-        default_factory=dict,
-        description="canonical table: a block, a list of blocks (their union), or null (leave it out)",
-    )
-    currency: CurrencyConfig | None = Field(default=None, description="needed where there is more than one currency")
-
-    @pydantic.field_validator("tables", mode="before")
-    @classmethod
-    def _canonical_tables(cls, value: object) -> object:
-        for name in value if isinstance(value, Mapping) else ():
-            if name not in schema.TABLES:
-                raise _problem(f"unknown table{nearest(str(name), tuple(schema.TABLES))}", str(name))
-        return value
-
-    @pydantic.field_validator("tables")
-    @classmethod
-    def _canonical_columns(cls, value: Mapping[str, Blocks]) -> Mapping[str, Blocks]:
-        for name, blocks in value.items():
-            if blocks == ():
-                raise _problem("an empty list of blocks; write null to leave the table out", name)
-            for block in blocks or ():
-                for column in block.columns or ():
-                    problem = unknown_column(schema.TABLES[name], column)
-                    if problem:
-                        raise _problem(problem, f"{name}.columns.{column}")
-            for key in ("lag", "timezone"):
-                if len({getattr(block, key) for block in blocks or ()} - {None}) > 1:
-                    raise _problem(f"the blocks of one table must agree on {key}", name)
-        return value
-
-    def lag(self, table: str) -> dt.timedelta:
-        """Return the declared lag of a table, 0 by default."""
-        return next((block.lag for block in self.tables.get(table) or () if block.lag is not None), dt.timedelta(0))
-
-    def timezone(self, table: str) -> str:
-        """Return the zone of naive moments of a table, UTC by default."""
-        return next((block.timezone for block in self.tables.get(table) or () if block.timezone), "UTC")
-
-
-def unknown_column(table: schema.Table, column: str) -> str:
-    """Return why a column cannot be one of a canonical table; empty if it can."""
-    if table.column(column) is not None:
-        return ""
-    if not table.open_columns:
-        return f"{table.name} has no column {column}{nearest(column, table.names)} (columns: {', '.join(table.names)})"
-    if _NAME.fullmatch(column) is None:
-        return f"{column!r} cannot name a trait: letters, digits and single underscores, such as employee_count"
-    return ""
-
-
-class TraitsConfig(Model):
-    """Columns that may become features: those that were known at the time."""
-
-    partners: Texts = Field(default=DEFAULT_TRAITS, description="of partners and recruits")
-    accounts: Texts = Field(default=(), description="of accounts")
-    leads: Texts = Field(default=(), description="of leads")
-
-    @pydantic.field_validator("partners")
-    @classmethod
-    def _known_at_the_time(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name in NEVER_TRAITS:
-                raise _problem(
-                    f"{name} changes with what is predicted, and `partners` holds it as it is now; it becomes a "
-                    "feature from partner_history only, without being named here"
-                )
-        return value
 
 
 class ActivityConfig(Model):
@@ -334,7 +40,7 @@ class ChurnConfig(Model):
         default=90, ge=1, le=3650, description="only partners active in these last days are scored; null = active ever"
     )
     activity: ActivityConfig = Field(default_factory=ActivityConfig, description="which activity qualifies")
-    train_from: Annotated[str | None, BeforeValidator(_text)] = Field(
+    train_from: Annotated[str | None, BeforeValidator(as_text)] = Field(
         default=None,
         description="the earliest monthly snapshot to train on, as a date; null = the first with its full history",
     )
@@ -346,13 +52,13 @@ class ChurnConfig(Model):
             try:
                 dt.date.fromisoformat(value)
             except ValueError:
-                raise _problem(f"{value!r} is not a date such as 2026-01-01") from None
+                raise refusal(f"{value!r} is not a date such as 2026-01-01") from None
         return value
 
     @pydantic.model_validator(mode="after")
     def _horizon_holds_a_silence(self) -> Self:
         if self.horizon_days < self.inactivity_days:
-            raise _problem(
+            raise refusal(
                 f"horizon_days ({self.horizon_days}) is below inactivity_days ({self.inactivity_days}): "
                 "no silence of that length can end within the horizon; raise the one or lower the other"
             )
@@ -395,7 +101,7 @@ class EngineConfig(Model):
     @classmethod
     def _size(cls, value: str | None) -> str | None:
         if value is not None and re.fullmatch(r"\d+(\.\d+)?\s*([KMGT]i?B)", value) is None:
-            raise _problem(f"a size such as 512MB or 2GB is needed, got {value!r}")
+            raise refusal(f"a size such as 512MB or 2GB is needed, got {value!r}")
         return value
 
 
@@ -408,7 +114,7 @@ class MlflowConfig(Model):
 class ReportConfig(Model):
     """How scores are shown."""
 
-    bands: Annotated[tuple[float, float, float], BeforeValidator(_tuple)] = Field(
+    bands: Annotated[tuple[float, float, float], BeforeValidator(as_tuple)] = Field(
         default=(0.25, 0.5, 0.75),
         description="cuts between low, medium, high and critical; a cut belongs to the band above",
     )
@@ -417,7 +123,7 @@ class ReportConfig(Model):
     @classmethod
     def _increasing(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
         if not 0 < value[0] < value[1] < value[2] < 1:
-            raise _problem(f"three increasing cuts between 0 and 1 are needed, got {list(value)}")
+            raise refusal(f"three increasing cuts between 0 and 1 are needed, got {list(value)}")
         return value
 
 
@@ -432,6 +138,9 @@ class Config(Model):
 
     data: DataConfig = Field(default_factory=DataConfig, description="where the tables come from")
     traits: TraitsConfig = Field(default_factory=TraitsConfig, description="columns that may become features, by table")
+    features: FeaturesConfig = Field(
+        default_factory=FeaturesConfig, description="which features there are, and how they are kept"
+    )
     output: str = Field(default="out", description="OUT: where scores, models, rejects and reports go")
     tasks: TasksConfig = Field(
         default_factory=lambda: TasksConfig(churn=ChurnConfig()),
