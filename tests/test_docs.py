@@ -30,16 +30,17 @@ IDS = [page.name for page in PAGES]
 ONE_PROCESS = pytest.mark.xdist_group("docs")
 
 
-def _from_code() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("from_code", DOCS / "_ext" / "from_code.py")
+def _module(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where a dataclass looks for its own types
     spec.loader.exec_module(module)
     return module
 
 
-FROM_CODE = _from_code()
+FROM_CODE = _module("from_code", DOCS / "_ext" / "from_code.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +137,35 @@ def test_every_error_type_is_told() -> None:
 
 
 def test_every_measure_is_told() -> None:
-    from partnerml.features._catalog import MEASURES
+    from partnerml.features import MEASURES, Feature, describe
 
+    rows = [line.split(" | ") for line in rendered(DOCS / "features.md").splitlines() if line.startswith("| `")]
+    told = {(row[0], row[1]) for row in rows}
+    wanted = {(f"| `{entry.name}`", describe(Feature.example(entry)).words) for entry in MEASURES}
+    assert wanted - told == set()
+
+
+def test_every_field_of_the_feature_dictionary_is_told() -> None:
+    from partnerml.dataset import FeatureInfo
+
+    text = section((DOCS / "features.md").read_text(encoding="utf-8"), "## The feature dictionary")
+    assert [field.name for field in dataclasses.fields(FeatureInfo) if f"`{field.name}`" not in text] == []
+
+
+def test_the_whole_default_catalogue_is_told() -> None:
     text = rendered(DOCS / "features.md")
-    assert [name for name in MEASURES if f"- **`{name}`** of" not in text] == []
+    infos = FROM_CODE._dictionary("churn")
+    assert [info.name for info in infos if f"| `{info.name.split('__')[-2]}` |" not in text] == []
+    told = re.findall(r"^\*\*.* \((\d+)\)\*\*$", text, re.MULTILINE)
+    assert sum(map(int, told)) == len(infos)
+
+
+def test_the_time_line_is_drawn_from_the_engine() -> None:
+    timeline = _module("timeline", DOCS / "timeline.py")
+    found = timeline.scene()
+    # what is not seen: before the longest window, recorded late, after as_of
+    assert max(found.counts) == sum(found.cells) == len(timeline.ROWS) - 3
+    assert timeline.draw(found) == timeline.PATH.read_text(encoding="utf-8"), "run python docs/timeline.py"
 
 
 def test_every_extra_function_is_told() -> None:
@@ -150,10 +176,10 @@ def test_every_extra_function_is_told() -> None:
 
 
 def test_numbers_in_the_text_are_those_of_the_code() -> None:
-    from partnerml import scoring, training
-    from partnerml.features import _defaults
+    from partnerml import pairs, scoring, training
+    from partnerml.features import _cover, _defaults, _lists, _win_rates
 
-    numerals = {2: "two", 8: "eight"}
+    numerals = {2: "two", 8: "eight", 10: "ten"}
     low, medium, high = (f"{cut:g}".lstrip("0") for cut in scoring.DEFAULT_CUTS)
     told = {
         "churn.md": (
@@ -170,8 +196,12 @@ def test_numbers_in_the_text_are_those_of_the_code() -> None:
         ),
         "features.md": (
             f"windows of {', '.join(map(str, _defaults.WINDOWS[:-1]))} and {_defaults.WINDOWS[-1]} days",
-            f"{_defaults.MAX_TYPES} most frequent",
+            f"first snapshot, the {_defaults.MAX_TYPES} most frequent",
+            f"each of the {_lists.MAX_ITEMS} most frequent items",
+            f"the weight of {numerals[int(_win_rates.PRIOR_DEALS)]} deals",
+            f"the weight of {numerals[int(pairs.PSEUDO_COUNT)]} leads",
         ),
+        "incremental.md": ("spans of {2}, {1} and {0} days".format(*_cover.LEVELS),),
     }
     for page, phrases in told.items():
         text = " ".join((DOCS / page).read_text(encoding="utf-8").split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,23 @@ def test_point_in_time(tmp_path: Path) -> None:
     }
     assert rows == {"acme": ["2.0", "0.0"], "globex": ["1.0", "5000.0"]}
     assert "the features are the same: True" in told
+
+
+@pytest.mark.slow
+def test_features(tmp_path: Path) -> None:
+    told = run("features.py", "--partners", "120", folder=tmp_path)
+    assert re.search(r"^P\d+ alone equals the batch: True$", told, re.MULTILINE)
+    assert re.search(r"^ +\d+\.00  portal logins in the last 30 days$", told, re.MULTILINE)
+    assert re.search(r"^ +\d+\.\d\d  events in the last 90 days, as a percentile among", told, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("spark")
+def test_spark_job(tmp_path: Path) -> None:
+    pytest.importorskip("pyspark", reason="the extra spark is not installed")
+    told = run("spark_job.py", folder=tmp_path)
+    assert "active partners as of" in told
+    assert len([line for line in told.splitlines() if line.endswith("%")]) == 5
 
 
 @pytest.mark.slow

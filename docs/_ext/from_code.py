@@ -5,6 +5,7 @@ Each function returns Markdown. The tests call the same functions, to see every 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -198,40 +199,76 @@ def _first_line(found: Any) -> str:
     return (inspect.getdoc(found) or "").split("\n")[0]
 
 
-# one name for each measure; what it says is asked of the code
-EXAMPLES = (
-    "events__portal_login__count__30d",
-    "events__sale__value__90d",
-    "deals__won__amount__365d",
-    "events__all__active_days__90d",
-    "events__all__distinct_types__30d",
-    "activity__all__recency_days__ever",
-    "activity__all__age_days__ever",
-    "events__all__count_ratio__30d_90d",
-    "events__portal_login__prior_ratio__30d",
-    "events__all__count_trend__12w",
-    "activity__all__gap_mean__365d",
-    "activity__all__gap_max__365d",
-    "activity__all__gap_sd__365d",
-    "activity__all__recency_over_gap__365d",
-    "partners__all__tenure_days__asof",
-    "partners__country__trait__asof",
-)
-
-
 def measures(_: str = "") -> str:
-    """Every measure with the sources that have it, an example, what that says, and when it is null."""
-    from partnerml.features import Feature, describe
-    from partnerml.features._catalog import MEASURES
+    """Every measure by what it is about: what it says, what of, over which windows, and when it is null."""
+    from partnerml.features import MEASURES, Feature, describe
 
-    examples = {Feature.parse(name).measure: Feature.parse(name) for name in EXAMPLES}
-    items = []
-    for measure, (sources, _pattern) in MEASURES.items():
-        info = describe(examples[measure])
-        items.append(
-            f'- **`{measure}`** of {", ".join(map(code, sources))}: `{info.name}` is "{info.words}"; {info.null_rule}.'
-        )
-    return "\n".join(items) + "\n"
+    parts = []
+    for title, entries in _by_subject(MEASURES):
+        rows = []
+        for entry in entries:
+            info = describe(Feature.example(entry))
+            rows.append((code(entry.name), info.words, _kinds(entry), _windows(entry), info.unit, info.null_rule))
+        head = ("measure", "says", "of", "windows", "unit", "missing means")
+        parts.append(f"**{title}**\n\n{pipe_table(head, rows)}")
+    return "\n".join(parts)
+
+
+def _kinds(entry: Any) -> str:
+    """What a measure can be about: sources, and the kinds of those that do not have it for all of theirs."""
+    from partnerml.features._measure import ANY
+    from partnerml.features._measures import STREAMS
+
+    told = []
+    for source, kinds in entry.on.items():
+        everything = kinds in (ANY, STREAMS.get(source))
+        told.append(source if everything else f"{source} {', '.join(kinds)}")
+    return "; ".join(told)
+
+
+def _windows(entry: Any) -> str:
+    from partnerml.features._measure import DAYS_OR_EVER, FORMS
+
+    example = FORMS[entry.window][1]
+    return f"{code(example)} {code('ever')}" if entry.window == DAYS_OR_EVER else code(example)
+
+
+def _by_subject(entries: Iterable[Any]) -> list[tuple[str, list[Any]]]:
+    """Group measures by the part of the engine that builds them, in the order of the table."""
+    titles = {
+        "windows": "What happened in a window",
+        "deals": "Deals as they stood",
+        "certifications": "Certifications as they stood",
+        "traits": "What a partner is",
+        "pairs": "How a lead and a partner suit each other",
+    }
+    groups: dict[str, list[Any]] = {}
+    for entry in entries:
+        groups.setdefault(titles[entry.family.value], []).append(entry)
+    return list(groups.items())
+
+
+def catalogue(task: str = "churn") -> str:
+    """The features that a task takes by default of a programme that has every table, one line for each measure."""
+    from partnerml.cli._catalogue import COLUMNS, by_subject, lines
+
+    parts = []
+    for title, found in by_subject(lines(_dictionary(task))):
+        rows = ((code(measure), *rest) for measure, *rest in (line.cells for line in found))
+        parts.append(f"**{title}**\n\n{pipe_table(COLUMNS, rows)}")
+    return "\n".join(parts)
+
+
+@functools.cache
+def _dictionary(task: str) -> Any:
+    """Return the default dictionary of a task over a small synthetic programme."""
+    from partnerml import Ecosystem
+    from partnerml.features import default_catalogue, dictionary
+    from partnerml.synthetic import simulate
+
+    world = simulate(partners=60, months=12, seed=0)
+    with Ecosystem.from_frames(now=world.end, **world.tables) as eco:
+        return dictionary(eco, default_catalogue(eco, before=world.end, task=task))
 
 
 DIRECTIVES: Mapping[str, Callable[[str], str]] = {
@@ -240,6 +277,7 @@ DIRECTIVES: Mapping[str, Callable[[str], str]] = {
     "command-help": command_help,
     "error-types": error_types,
     "measures": measures,
+    "catalogue": catalogue,
 }
 
 
