@@ -52,7 +52,7 @@ class Office:
         self.champions.append("a" * 12)
         return outcome(promoted=True)
 
-    def score(self, eco, model, *, as_of, cuts, progress) -> scoring.Scores:
+    def score(self, eco, model, *, as_of, cuts, cells, progress) -> scoring.Scores:
         self.scored.append(model.version)
         frame = made_up.scores(40).assign(model_version=model.version, as_of=pd.Timestamp(as_of))
         return scoring.Scores("churn", as_of, model.version, frame)

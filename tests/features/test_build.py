@@ -17,6 +17,7 @@ from partnerml.features import (
     Catalogue,
     ChurnLabel,
     Feature,
+    Peers,
     Population,
     build,
     build_rows,
@@ -96,7 +97,10 @@ def test_the_fingerprint_knows_the_data_and_the_specification(tables, data):
 
 def test_an_as_of_of_its_own_gives_the_same_features(tables, data):
     catalogue = Catalogue(
-        tuple(Feature.parse(name) for name in data.X.columns), event_types=("portal_login", "training")
+        tuple(Feature.parse(name) for name in data.X.columns),
+        event_types=("portal_login", "training"),
+        static_traits=("country",),
+        peers=Peers(by=("country",)),
     )
     names = [name for name in data.X if "__trait__" not in name]
     alone = dataset(tables, as_of=AS_OF[1:2], catalogue=catalogue.only(names))
