@@ -38,7 +38,7 @@ def session(*, master: str | None = None, settings: Mapping[str, str] | None = N
     ----------
     master : str, optional
         Where to start it, such as ``local[4]``; by default what ``spark-submit`` or the environment says, else this
-        machine. Without it, a session that runs is taken as it is.
+        machine with all its cores. Without it, a session that runs is taken as it is.
     settings : mapping of str to str, optional
         Spark's own settings.
 
@@ -91,7 +91,7 @@ def ecosystem(
     if not tables:
         raise ConfigError("tables: name at least partners, such as {'partners': 'tables/partners.parquet'}")
     chosen = config if isinstance(config, Config) else Config.of_source(None) if config is None else Config.load(config)
-    given = next((frame.sparkSession for frame in tables.values() if not isinstance(frame, str | Path)), None)
+    given = next((frame.sparkSession for frame in tables.values() if hasattr(frame, "sparkSession")), None)
     started = session or given or engine.session()
     frames = {name: engine.frame(started, name, table) for name, table in tables.items()}
     return SparkEcosystem(with_lags(chosen, lags or {}), engine.connect(started), frames)
@@ -165,9 +165,14 @@ def score(features: DataFrame, model: Model | str | Path, *, keys: Sequence[str]
             f"features: {len(missing)} of {len(keys) + len(loaded.columns)} column(s) that {loaded.task.get('name')} "
             f"{loaded.version} reads are missing, first {missing[0]}; build them with the model's own catalogue"
         )
-    scorer = functools.partial(_score_batches, files=_files(loaded), keys=tuple(keys), task=str(loaded.task["name"]))
-    columns = [name for name in loaded.columns if name not in keys]
-    scored: DataFrame = engine.map_batches(features.select(*keys, *columns), scorer, keys=keys)
+    names = tuple(dict.fromkeys((*keys, *loaded.columns)))
+    scorer = functools.partial(
+        _score_batches, files=_files(loaded), names=names, keys=tuple(keys), task=str(loaded.task["name"])
+    )
+    # the name of a feature may hold a dot, which Spark takes for a field of a struct
+    numbered = features.selectExpr(*(f"`{name}` AS c{i}" for i, name in enumerate(names)))
+    kept = [field for name in keys for field in features.schema.fields if field.name == name]
+    scored: DataFrame = engine.map_batches(numbered, scorer, kept=kept)
     return scored
 
 
@@ -186,15 +191,20 @@ def _files(model: Model) -> dict[str, bytes]:
 
 
 def _score_batches(
-    batches: Iterator[pd.DataFrame], *, files: Mapping[str, bytes], keys: tuple[str, ...], task: str
+    batches: Iterator[pd.DataFrame],
+    *,
+    files: Mapping[str, bytes],
+    names: tuple[str, ...],
+    keys: tuple[str, ...],
+    task: str,
 ) -> Iterator[pd.DataFrame]:
     """Score batch after batch on an executor."""
     model = _loaded(tuple(sorted(files.items())))
     for batch in batches:
         if len(batch):
-            scores = model.predict_proba(batch)
-            spread = model.spread(batch)
-            yield batch[list(keys)].assign(task=task, score=scores, spread=spread, model_version=model.version)
+            rows = batch.set_axis(list(names), axis=1)
+            scores, spread = model.predict_proba(rows), model.spread(rows)
+            yield rows[list(keys)].assign(task=task, score=scores, spread=spread, model_version=model.version)
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import gc
 import math
+import time
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -161,11 +163,15 @@ def test_population_and_labels(eco, on_duckdb, catalogue):
     assert expected.fingerprint == found.fingerprint
 
 
-def test_written_without_passing_through_python(eco, on_duckdb, catalogue, tmp_path):
+def test_written_without_passing_through_python(spark, eco, on_duckdb, catalogue, tmp_path):
+    """And nothing is left behind."""
     few = catalogue.only(["activity__all__recency_days__ever", "partners__country__trait__asof"])
     moment = awkward.AS_OF[0]
     keys = eco.table("partners").mutate(as_of=_literal(moment)).select("partner_id", "as_of")
+    before = _temporary(spark)
     write_rows(eco, keys, tmp_path / "features", catalogue=few, as_of=[moment])
+    assert _temporary(spark) == before
+    _wait_until_rows_are_free(spark)
     found = pq.read_table(tmp_path / "features").to_pandas().sort_values("partner_id", ignore_index=True)
     frame = pd.DataFrame({"partner_id": awkward.PARTNERS, "as_of": moment})
     expected = build_rows(on_duckdb, frame, catalogue=few)
@@ -185,12 +191,15 @@ def test_end_of_dense_data(eco, on_duckdb):
     assert eco.default_until() == on_duckdb.default_until()
 
 
-def test_nothing_is_left_behind(spark, eco, catalogue):
-    few = catalogue.only(["events__all__active_days__30d", "activity__all__active_days__ever"])
-    before = _temporary(spark)
-    build_rows(eco, pd.DataFrame({"partner_id": ["A"], "as_of": [awkward.AS_OF[0]]}), catalogue=few)
-    assert _temporary(spark) == before
-    assert not spark.sparkContext._jsc.getPersistentRDDs()
+def _wait_until_rows_are_free(spark):
+    """Executors free rows when nobody refers to them, which the garbage collectors of both processes find out."""
+    for _ in range(100):
+        gc.collect()
+        spark.sparkContext._jvm.System.gc()
+        if not spark.sparkContext._jsc.getPersistentRDDs():
+            return
+        time.sleep(0.1)
+    pytest.fail("rows are still held")
 
 
 def _temporary(spark):

