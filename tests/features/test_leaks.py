@@ -78,7 +78,7 @@ def check_future(backend, tables, lags, names, draw):
     pd.testing.assert_frame_equal(found[0].X, found[1].X, check_categorical=False)
 
 
-@settings(max_examples=5, **quick)
+@settings(max_examples=3, **quick)
 @given(
     drawn=made.ecosystems((AS_OF,)),
     names=st.lists(st.sampled_from(STREAM), min_size=1, max_size=12, unique=True),
@@ -95,7 +95,7 @@ def test_the_future_changes_nothing_of_the_whole_catalogue(backend, drawn, data)
     check_future(backend, *drawn, (*STREAM, *TRAITS), data.draw)
 
 
-@settings(max_examples=5, **quick)
+@settings(max_examples=3, **quick)
 @given(made.ecosystems((made.START,)), st.data())
 def test_what_is_known_at_until_changes_no_label(backend, drawn, data):
     tables, lags = drawn

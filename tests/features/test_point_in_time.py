@@ -47,7 +47,7 @@ quick = {
     "suppress_health_check": list(HealthCheck),
     "phases": (Phase.explicit, Phase.reuse, Phase.generate),
 }
-few = settings(max_examples=8, **quick)
+few = settings(max_examples=5, **quick)
 
 
 def check(backend, tables, lags, as_of, names, activity, *, keys=None):
