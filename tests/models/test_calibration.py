@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -34,6 +34,7 @@ def test_recovers_slope_and_intercept():
     st.floats(-50, 50),
     st.integers(0, 99),
 )
+@example(n=239, slope=2.0, intercept=2.0, scale=88.0, offset=0.0, seed=55)
 def test_equals_an_unpenalised_logistic_whatever_the_scale(n, slope, intercept, scale, offset, seed):
     raw, y = draw(n, slope, intercept, seed)
     y[:2], y[2:4] = 0.0, 1.0

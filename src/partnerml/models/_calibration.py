@@ -107,7 +107,8 @@ def _maximum_likelihood(raw: Array, target: Array, weight: Array) -> tuple[float
         return float(value), np.array([np.sum(residual * unit) + ridge * theta[0], np.sum(residual)])
 
     base = float(np.sum(share * target))
-    start = np.array([max(scale, MIN_SLOPE * scale), np.log(base) - np.log1p(-base)])
+    # the loss is convex: a start where no probability is 0 or 1 finds its end whatever the scorer's scale
+    start = np.array([max(1.0, MIN_SLOPE * scale), np.log(base) - np.log1p(-base)])
     bounds = [(MIN_SLOPE * scale, None), (None, None)]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-10})
     slope = float(found.x[0]) / scale
