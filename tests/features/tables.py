@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import itertools
+import math
 
 import ibis
+import pandas as pd
 import pyarrow as pa
+from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 from partnerml import schema
 from partnerml.features import _measure as measure
 from partnerml.features._measures import MEASURES
+from partnerml.features._spine import keys_table, spine_from
+from partnerml.features._spine import moments as moments_of
 
 TYPES = {
     schema.Type.TIMESTAMP: pa.timestamp("us"),
@@ -31,6 +38,49 @@ EVENT_TYPES = ("login", "portal__visit", "survey")
 WINDOWS = (1, 7, 30, 60, 90)
 MIDNIGHTS = (START, START + 9 * DAY, START + 31 * DAY, START + 120 * DAY)
 OFF_MIDNIGHT = (START, START + 9 * DAY + dt.timedelta(hours=12, minutes=30), START + 10 * DAY, START + 31 * DAY)
+
+# an example compiles and runs a query: shrinking a failure would take minutes
+quick = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
+}
+
+
+def every_key(as_of):
+    """Every partner at every moment."""
+    return pd.DataFrame(itertools.product(PARTNERS, as_of), columns=["partner_id", "as_of"])
+
+
+def same(found, expected, *, tolerance=1e-12):
+    """Whether a feature is what an oracle says: a number, a text, or None."""
+    if expected is None or pd.isna(found):
+        return expected is None and pd.isna(found)
+    if isinstance(expected, str):
+        return found == expected
+    return math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def check_rows(data, names, expected):
+    """Compare features of a dataset, row by row, with ``expected(name, partner_id, naive moment)``."""
+    for i, (partner_id, moment) in enumerate(data.keys.itertuples(index=False)):
+        for name in names:
+            wanted = expected(name, partner_id, moment.to_pydatetime().replace(tzinfo=None))
+            assert same(data.X[name].iloc[i], wanted), (name, partner_id, moment, data.X[name].iloc[i], wanted)
+
+
+def family_columns(backend, tables, lags, keys, family, catalogue):
+    """Return the columns of one family of features, as a frame by (partner_id, as_of) in the order of the keys."""
+    with contextlib.closing(Tables(backend, tables, lags)) as eco:
+        points = moments_of(list(keys["as_of"]))
+        spine = spine_from(eco, keys_table(keys), points)
+        found = family(eco, catalogue.features, catalogue=catalogue, spine=spine, as_of=points)
+        assert set(found.columns) == {"slot", *catalogue.names}
+        assert all(found[name].type().is_float64() for name in catalogue.names)
+        both = spine.select("slot", "partner_id", "as_of").inner_join(found, "slot").drop("slot")
+        frame = backend.to_pyarrow(both).to_pandas()
+    assert len(frame) == len(keys)
+    return frame.set_index(["partner_id", "as_of"]).loc[list(zip(keys["partner_id"], keys["as_of"], strict=True))]
 
 
 _SPANS = {

@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import datetime as dt
-import itertools
 
 import pandas as pd
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.features import tables as made
 from tests.oracles import performance as oracle
 
 from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._certifications import certification_columns
-from partnerml.features._spine import keys_table, moments, spine_from
 
 NAMES = (
     "certifications__valid__count__asof",
     *(f"certifications__{kind}__count__{days}d" for kind in ("expiring", "lapsed") for days in (1, 30, 90)),
 )
 AS_OF = made.MIDNIGHTS[2]
-quick = {
-    "deadline": None,
-    "suppress_health_check": list(HealthCheck),
-    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
-}
 
 
 def columns(backend, tables, lags, keys, names=NAMES):
     """Return the features of rows, as a frame by (partner_id, as_of) in the order of the keys."""
-    features = [Feature.parse(name) for name in names]
-    with contextlib.closing(made.Tables(backend, tables, lags)) as eco:
-        points = moments(list(keys["as_of"]))
-        spine = spine_from(eco, keys_table(keys), points)
-        found = certification_columns(eco, features, catalogue=Catalogue(tuple(features)), spine=spine, as_of=points)
-        assert set(found.columns) == {"slot", *names}
-        assert all(found[name].type().is_float64() for name in names)
-        both = spine.select("slot", "partner_id", "as_of").inner_join(found, "slot").drop("slot")
-        frame = backend.to_pyarrow(both).to_pandas()
-    assert len(frame) == len(keys)
-    return frame.set_index(["partner_id", "as_of"]).loc[list(zip(keys["partner_id"], keys["as_of"], strict=True))]
-
-
-def every_key(as_of):
-    return pd.DataFrame(itertools.product(made.PARTNERS, as_of), columns=["partner_id", "as_of"])
+    catalogue = Catalogue(tuple(Feature.parse(name) for name in names))
+    return made.family_columns(backend, tables, lags, keys, certification_columns, catalogue)
 
 
 def check(backend, tables, lags, as_of):
-    for (partner_id, moment), row in columns(backend, tables, lags, every_key(as_of)).iterrows():
+    for (partner_id, moment), row in columns(backend, tables, lags, made.every_key(as_of)).iterrows():
         for name in NAMES:
             expected = oracle.certification_feature(name, partner_id, moment.to_pydatetime(), tables, lags=lags)
             assert row[name] == expected, (name, partner_id, moment, row[name], expected)
@@ -82,13 +61,13 @@ def worlds(draw, as_of):
     return {"partners": partners, "certifications": rows}, {"certifications": draw(lag)}
 
 
-@settings(max_examples=7, **quick)
+@settings(max_examples=7, **made.quick)
 @given(worlds(made.MIDNIGHTS))
 def test_equal_to_the_oracle_at_midnight(backend, drawn):
     check(backend, *drawn, made.MIDNIGHTS)
 
 
-@settings(max_examples=5, **quick)
+@settings(max_examples=5, **made.quick)
 @given(worlds(made.OFF_MIDNIGHT))
 def test_equal_to_the_oracle_off_midnight(backend, drawn):
     check(backend, *drawn, made.OFF_MIDNIGHT)
@@ -109,12 +88,12 @@ def with_another_future(tables, lags, cut):
     return changed
 
 
-@settings(max_examples=4, **quick)
+@settings(max_examples=4, **made.quick)
 @given(worlds((AS_OF,)))
 def test_the_future_changes_no_feature(backend, drawn):
     tables, lags = drawn
     versions = (tables, with_another_future(tables, lags, AS_OF))
-    pd.testing.assert_frame_equal(*(columns(backend, version, lags, every_key([AS_OF])) for version in versions))
+    pd.testing.assert_frame_equal(*(columns(backend, version, lags, made.every_key([AS_OF])) for version in versions))
 
 
 def states(backend, cases, *, lag=dt.timedelta(0)):
@@ -161,7 +140,7 @@ def test_a_revocation_is_known_after_the_lag(backend):
 
 def test_without_the_table_all_counts_are_0(backend):
     tables = {"partners": [{"partner_id": name} for name in made.PARTNERS]}
-    assert (columns(backend, tables, {}, every_key([AS_OF])) == 0.0).all(axis=None)
+    assert (columns(backend, tables, {}, made.every_key([AS_OF])) == 0.0).all(axis=None)
 
 
 def test_a_spine_with_holes_has_the_rows_that_it_asks_for(backend):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import datetime as dt
-import itertools
 import math
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.features import tables as made
 from tests.oracles import performance as oracle
 
 from partnerml.features._catalog import Catalogue, Feature, Peers
 from partnerml.features._deals import deal_columns
-from partnerml.features._spine import keys_table, moments, spine_from
 
 WINDOWS = ("7d", "90d", "ever")
 NAMES = (
@@ -50,31 +47,12 @@ PEERS = Peers(by=("partner_type", "country"))
 STATIC = ("country",)
 AS_OF = made.MIDNIGHTS[2]
 AMOUNTS = (0.1, 0.7, 1e9 + 0.3, 0.2, 12.34, 3e7 + 0.01, 5.55) * 5
-quick = {
-    "deadline": None,
-    "suppress_health_check": list(HealthCheck),
-    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
-}
 
 
 def columns(backend, tables, lags, keys, names, *, peers=PEERS):
     """Return the features of rows, as a frame by (partner_id, as_of) in the order of the keys."""
-    features = [Feature.parse(name) for name in names]
-    catalogue = Catalogue(tuple(features), static_traits=STATIC, peers=peers)
-    with contextlib.closing(made.Tables(backend, tables, lags)) as eco:
-        points = moments(list(keys["as_of"]))
-        spine = spine_from(eco, keys_table(keys), points)
-        found = deal_columns(eco, features, catalogue=catalogue, spine=spine, as_of=points)
-        assert set(found.columns) == {"slot", *names}
-        assert all(found[name].type().is_float64() for name in names)
-        both = spine.select("slot", "partner_id", "as_of").inner_join(found, "slot").drop("slot")
-        frame = backend.to_pyarrow(both).to_pandas()
-    assert len(frame) == len(keys)
-    return frame.set_index(["partner_id", "as_of"]).loc[list(zip(keys["partner_id"], keys["as_of"], strict=True))]
-
-
-def every_key(as_of):
-    return pd.DataFrame(itertools.product(made.PARTNERS, as_of), columns=["partner_id", "as_of"])
+    catalogue = Catalogue(tuple(Feature.parse(name) for name in names), static_traits=STATIC, peers=peers)
+    return made.family_columns(backend, tables, lags, keys, deal_columns, catalogue)
 
 
 def check(backend, tables, lags, keys, names):
@@ -84,13 +62,7 @@ def check(backend, tables, lags, keys, names):
         groups = oracle.groups_at(PEERS.by, as_of, tables, lags=lags, static=STATIC)
         for name in names:
             expected = oracle.deal_feature(name, partner_id, as_of, tables, lags=lags, groups=groups)
-            assert same(row[name], expected), (name, partner_id, moment, row[name], expected)
-
-
-def same(found, expected):
-    if expected is None or pd.isna(found):
-        return expected is None and pd.isna(found)
-    return math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-9)
+            assert made.same(row[name], expected, tolerance=1e-9), (name, partner_id, moment, row[name], expected)
 
 
 def histories(deal_rows, as_of):
@@ -180,23 +152,23 @@ def worlds(draw, as_of):
     return tables, lags
 
 
-@settings(max_examples=7, **quick)
+@settings(max_examples=7, **made.quick)
 @given(drawn=worlds(made.MIDNIGHTS), names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=9, unique=True))
 def test_equal_to_the_oracle_at_midnight(backend, drawn, names):
-    check(backend, *drawn, every_key(made.MIDNIGHTS), names)
+    check(backend, *drawn, made.every_key(made.MIDNIGHTS), names)
 
 
-@settings(max_examples=5, **quick)
+@settings(max_examples=5, **made.quick)
 @given(drawn=worlds(made.OFF_MIDNIGHT), names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=9, unique=True))
 def test_equal_to_the_oracle_off_midnight(backend, drawn, names):
-    check(backend, *drawn, every_key(made.OFF_MIDNIGHT), names)
+    check(backend, *drawn, made.every_key(made.OFF_MIDNIGHT), names)
 
 
 @pytest.mark.slow
-@settings(max_examples=2, **quick)
+@settings(max_examples=2, **made.quick)
 @given(worlds(made.MIDNIGHTS))
 def test_every_feature_at_once(backend, drawn):
-    check(backend, *drawn, every_key(made.MIDNIGHTS), NAMES)
+    check(backend, *drawn, made.every_key(made.MIDNIGHTS), NAMES)
 
 
 def known(moment, recorded, lag):
@@ -233,12 +205,12 @@ def with_another_future(tables, lags, cut, draw):
 
 
 @pytest.mark.slow
-@settings(max_examples=3, **quick)
+@settings(max_examples=3, **made.quick)
 @given(as_of=st.sampled_from([made.MIDNIGHTS[2], made.OFF_MIDNIGHT[1]]), data=st.data())
 def test_the_future_changes_no_feature(backend, as_of, data):
     tables, lags = data.draw(worlds((as_of,)))
     changed = with_another_future(tables, lags, as_of, data.draw)
-    frames = [columns(backend, version, lags, every_key([as_of]), ONE_WINDOW) for version in (tables, changed)]
+    frames = [columns(backend, version, lags, made.every_key([as_of]), ONE_WINDOW) for version in (tables, changed)]
     pd.testing.assert_frame_equal(*frames)
 
 
@@ -254,7 +226,7 @@ def tables_of(*deals):
 
 
 def of_partners(backend, tables, name, *, by=("partner_type",)):
-    keys = every_key([AS_OF])
+    keys = made.every_key([AS_OF])
     found = columns(backend, tables, {}, keys, [name], peers=Peers(by=by))[name]
     return dict(zip(keys["partner_id"], found, strict=True))
 
@@ -379,11 +351,11 @@ def test_deals_move_with_their_partner_to_its_new_group(backend):
     assert found.iloc[:, 0].tolist() == pytest.approx([0.5, mates, mates, mates, 0.5], rel=1e-12)
 
 
-@settings(max_examples=2, **quick)
+@settings(max_examples=2, **made.quick)
 @given(data=st.data())
 def test_one_row_has_the_features_that_it_has_among_all(backend, data):
     tables, lags = data.draw(worlds(made.MIDNIGHTS))
-    keys = every_key(made.MIDNIGHTS)
+    keys = made.every_key(made.MIDNIGHTS)
     some = keys.iloc[sorted(data.draw(st.sets(st.integers(0, len(keys) - 1), min_size=1, max_size=3)))]
     frames = [columns(backend, tables, lags, rows, ONE_OF_EACH) for rows in (keys, some)]
     pd.testing.assert_frame_equal(frames[0].loc[frames[1].index], frames[1])
@@ -391,7 +363,7 @@ def test_one_row_has_the_features_that_it_has_among_all(backend, data):
 
 def test_without_deals_counts_are_0_and_the_rest_is_null(backend):
     tables = {"partners": [{"partner_id": name} for name in made.PARTNERS]}
-    row = columns(backend, tables, {}, every_key([AS_OF]), NAMES).iloc[0]
+    row = columns(backend, tables, {}, made.every_key([AS_OF]), NAMES).iloc[0]
     measures = {name: name.split("__")[2] for name in NAMES}
     zero = {"count", "amount", "overdue", "verticals", "countries", "accounts"}
     assert {name for name in NAMES if row[name] == 0.0} == {name for name in NAMES if measures[name] in zero}
@@ -401,5 +373,7 @@ def test_without_deals_counts_are_0_and_the_rest_is_null(backend):
 def test_sums_do_not_depend_on_the_order_of_the_deals(backend):
     rows = [plain(amount=amount, account_id=f"C{i % 7}", role="sourced") for i, amount in enumerate(AMOUNTS)]
     names = [name for name in ONE_WINDOW if "win_rate" not in name]
-    frames = [columns(backend, tables_of(*version), {}, every_key([AS_OF]), names) for version in (rows, rows[::-1])]
+    frames = [
+        columns(backend, tables_of(*version), {}, made.every_key([AS_OF]), names) for version in (rows, rows[::-1])
+    ]
     pd.testing.assert_frame_equal(*frames, check_exact=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.features import tables as made
 
@@ -16,11 +15,6 @@ from partnerml.features import Catalogue, ChurnLabel, Feature, Population, build
 
 DAY = made.DAY
 AS_OF = made.START + 31 * DAY
-quick = {
-    "deadline": None,
-    "suppress_health_check": list(HealthCheck),
-    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
-}
 STREAM = made.stream_names()
 TRAITS = ("partners__country__trait__asof", "partners__tier__trait__asof")
 
@@ -69,7 +63,7 @@ def check_future(backend, tables, lags, names, draw):
     catalogue = Catalogue(
         tuple(Feature.parse(name) for name in names), event_types=made.EVENT_TYPES, static_traits=("country",)
     )
-    keys = pd.DataFrame(itertools.product(made.PARTNERS, [AS_OF]), columns=["partner_id", "as_of"])
+    keys = made.every_key([AS_OF])
     changed = with_another_future(tables, lags, AS_OF, draw)
     found = []
     for version in (tables, changed):
@@ -78,7 +72,7 @@ def check_future(backend, tables, lags, names, draw):
     pd.testing.assert_frame_equal(found[0].X, found[1].X, check_categorical=False)
 
 
-@settings(max_examples=3, **quick)
+@settings(max_examples=3, **made.quick)
 @given(
     drawn=made.ecosystems((AS_OF,)),
     names=st.lists(st.sampled_from(STREAM), min_size=1, max_size=12, unique=True),
@@ -89,13 +83,13 @@ def test_the_future_changes_no_feature(backend, drawn, names, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=1, **quick)
+@settings(max_examples=1, **made.quick)
 @given(drawn=made.ecosystems((AS_OF,)), data=st.data())
 def test_the_future_changes_nothing_of_the_whole_catalogue(backend, drawn, data):
     check_future(backend, *drawn, (*STREAM, *TRAITS), data.draw)
 
 
-@settings(max_examples=3, **quick)
+@settings(max_examples=3, **made.quick)
 @given(made.ecosystems((made.START,)), st.data())
 def test_what_is_known_at_until_changes_no_label(backend, drawn, data):
     tables, lags = drawn

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.features import tables as made
 from tests.oracles import pairs as oracle
@@ -30,11 +30,6 @@ MOMENTS = (MIDNIGHT, MIDNIGHT + dt.timedelta(hours=12, minutes=30), made.START +
 PARTNERS = ("A", "B", "C")
 LEADS = ("L1", "L2", "L3", "L4")
 CATALOGUE = Catalogue(tuple(Feature.parse(name) for name in FEATURES))
-quick = {
-    "deadline": None,
-    "suppress_health_check": list(HealthCheck),
-    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
-}
 
 COUNTRIES = st.sampled_from([None, "DE", "DE", "FR"])
 REGIONS = st.sampled_from([None, "DE-BE", "DE-BY", "FR-IDF"])
@@ -223,7 +218,7 @@ def same(found, expected):
 
 
 @pytest.mark.slow
-@settings(max_examples=5, **quick)
+@settings(max_examples=5, **made.quick)
 @given(worlds())
 def test_equal_to_the_oracle(backend, drawn):
     check(backend, *drawn)
@@ -279,7 +274,7 @@ def _change_partners(changed, lags, cut, seen):
             row["valid_to"] = None
 
 
-@settings(max_examples=3, **quick)
+@settings(max_examples=3, **made.quick)
 @given(worlds(), st.sampled_from(MOMENTS[1:]), st.booleans())
 def test_the_future_changes_no_feature(backend, drawn, assigned_at, live):
     """Nothing known from midnight on changes what is as of midnight; nothing from the assignment on, the load."""

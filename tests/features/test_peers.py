@@ -9,7 +9,7 @@ import math
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.features import tables as made
 from tests.oracles import traits as oracle
@@ -22,12 +22,7 @@ from partnerml.features._peers import known_peers, peer_groups
 DAY, START = made.DAY, made.START
 NAMES = ("partners__latitude__trait__asof", "partners__all__tenure_days__asof")
 STATIC = ("partner_type", "country", "latitude")
-quick = {
-    "deadline": None,
-    "suppress_health_check": list(HealthCheck),
-    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
-}
-few, fewer = settings(max_examples=3, **quick), settings(max_examples=2, **quick)
+few, fewer = settings(max_examples=3, **made.quick), settings(max_examples=2, **made.quick)
 
 
 def catalogue_of(names=NAMES, *, peers, relative=True):
@@ -125,7 +120,7 @@ def test_one_partner_alone_has_the_percentile_that_it_has_among_all(backend, dra
 
 
 @pytest.mark.slow
-@settings(max_examples=4, **quick)
+@settings(max_examples=4, **made.quick)
 @given(data=st.data())
 def test_many_programmes(backend, data):
     compare(backend, data.draw(st.sampled_from([made.MIDNIGHTS, made.OFF_MIDNIGHT])), data)

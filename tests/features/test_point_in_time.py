@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import itertools
-import math
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.features import tables as made
 from tests.oracles import point_in_time as oracle
@@ -41,13 +39,7 @@ ACTIVITIES = (
     Activity(exclude=("events.survey", "deals.registered")),
     Activity(exclude=("deals",)),
 )
-# an example compiles and runs a query: shrinking a failure would take minutes
-quick = {
-    "deadline": None,
-    "suppress_health_check": list(HealthCheck),
-    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
-}
-few = settings(max_examples=5, **quick)
+few = settings(max_examples=5, **made.quick)
 
 
 def check(backend, tables, lags, as_of, names, activity, *, keys=None):
@@ -58,32 +50,25 @@ def check(backend, tables, lags, as_of, names, activity, *, keys=None):
         activity=activity,
         static_traits=("country", "latitude"),
     )
+    keys = made.every_key(as_of) if keys is None else pd.DataFrame(keys, columns=["partner_id", "as_of"])
     with contextlib.closing(made.Tables(backend, tables, lags)) as eco:
-        keys = pd.DataFrame(keys or itertools.product(made.PARTNERS, as_of), columns=["partner_id", "as_of"])
         data = build_rows(eco, keys, catalogue=catalogue)
     assert len(data.X) == len(keys)
-    for i, (partner_id, moment) in enumerate(data.keys.itertuples(index=False)):
-        for name in names:
-            expected = oracle.feature(
-                name,
-                partner_id,
-                moment.to_pydatetime().replace(tzinfo=None),
-                tables,
-                lags=lags,
-                event_types=made.EVENT_TYPES,
-                include=activity.include,
-                exclude=activity.exclude,
-                static=catalogue.static_traits,
-            )
-            assert same(data.X[name].iloc[i], expected), (name, partner_id, moment, data.X[name].iloc[i], expected)
 
+    def expected(name, partner_id, moment):
+        return oracle.feature(
+            name,
+            partner_id,
+            moment,
+            tables,
+            lags=lags,
+            event_types=made.EVENT_TYPES,
+            include=activity.include,
+            exclude=activity.exclude,
+            static=catalogue.static_traits,
+        )
 
-def same(found, expected):
-    if expected is None or pd.isna(found):
-        return expected is None and pd.isna(found)
-    return (
-        found == expected if isinstance(expected, str) else math.isclose(found, expected, rel_tol=1e-12, abs_tol=1e-12)
-    )
+    made.check_rows(data, names, expected)
 
 
 @few
@@ -106,7 +91,7 @@ def test_equal_to_the_oracle_off_midnight(backend, drawn, names, activity):
     check(backend, *drawn, made.OFF_MIDNIGHT, names, activity)
 
 
-@settings(max_examples=5, **quick)
+@settings(max_examples=5, **made.quick)
 @given(
     drawn=made.ecosystems(made.MIDNIGHTS),
     days=st.lists(st.integers(0, 120), min_size=9, max_size=14, unique=True),
@@ -121,7 +106,7 @@ def test_a_sparse_spine_gets_what_its_rows_get_alone(backend, drawn, days, offse
     check(backend, *drawn, as_of, names, Activity(), keys=keys)
 
 
-@settings(max_examples=3, **quick)
+@settings(max_examples=3, **made.quick)
 @given(drawn=made.ecosystems(made.MIDNIGHTS), names=st.lists(st.sampled_from(STREAM), min_size=2, max_size=6))
 def test_partners_taken_in_turns(backend, drawn, names):
     with pytest.MonkeyPatch.context() as patch:
@@ -155,14 +140,14 @@ def test_a_day_that_an_edge_cuts_counts_once(backend):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_of", [made.MIDNIGHTS[1:3], made.OFF_MIDNIGHT[1:2]], ids=["midnight", "off midnight"])
-@settings(max_examples=1, **quick)
+@settings(max_examples=1, **made.quick)
 @given(data=st.data())
 def test_all_features_at_once(backend, as_of, data):
     check(backend, *data.draw(made.ecosystems(as_of)), as_of, NAMES, Activity())
 
 
 @pytest.mark.slow
-@settings(max_examples=12, **quick)
+@settings(max_examples=12, **made.quick)
 @given(
     drawn=made.ecosystems(made.MIDNIGHTS),
     as_of=st.sampled_from([made.MIDNIGHTS, made.OFF_MIDNIGHT, made.MIDNIGHTS[1:2], made.OFF_MIDNIGHT[1:2]]),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.features import tables as made
 
@@ -47,11 +47,6 @@ NAMES = (
     *("events__all__value_ratio__7d_90d", "events__survey__count_trend__26w", "events__survey__streak_weeks__4w"),
 )
 OF_DEALS = ("deals__won__amount__90d", "deals__all__count__ever")
-quick = {
-    "deadline": None,
-    "suppress_health_check": list(HealthCheck),
-    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
-}
 
 
 def catalogue(names, activity=None):
@@ -133,7 +128,7 @@ ACTIVITIES = st.sampled_from(
 )
 
 
-@settings(max_examples=3, **quick)
+@settings(max_examples=3, **made.quick)
 @given(
     drawn=made.ecosystems(AS_OF).map(with_duplicates),
     marks=MARKS,
@@ -145,7 +140,7 @@ def test_cells_give_what_raw_rows_give(backend, tmp_path_factory, drawn, marks, 
 
 
 @pytest.mark.slow
-@settings(max_examples=2, **quick)
+@settings(max_examples=2, **made.quick)
 @given(
     drawn=made.ecosystems(AS_OF).map(with_duplicates),
     marks=MARKS,

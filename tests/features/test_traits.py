@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 
 import pandas as pd
@@ -165,7 +164,7 @@ def test_equal_to_the_oracle(backend, drawn, static):
     catalogue = Catalogue(
         tuple(map(Feature.parse, names)), static_traits=static, vocabularies={"verticals": VOCABULARY}
     )
-    keys = pd.DataFrame(itertools.product(made.PARTNERS, AS_OF), columns=["partner_id", "as_of"])
+    keys = made.every_key(AS_OF)
     with contextlib.closing(made.Tables(backend, tables, lags)) as eco:
         data = build_rows(eco, keys, catalogue=catalogue)
     items = {"verticals.c": "c++", "verticals.c_2": "c#"}

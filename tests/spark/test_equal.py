@@ -12,6 +12,7 @@ import time
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from tests.features.tables import check_rows
 from tests.oracles import point_in_time as oracle
 from tests.spark import awkward
 
@@ -121,18 +122,19 @@ def test_equal_to_the_oracle(built, world, catalogue, on_duckdb):
     ]
     assert len(known) > 100
     lags = {name: on_duckdb.lag(name) for name in on_duckdb.tables}
-    for i, (partner_id, moment) in enumerate(spark.keys.itertuples(index=False)):
-        for name in known:
-            expected = oracle.feature(
-                name,
-                partner_id,
-                moment.to_pydatetime().replace(tzinfo=None),
-                world,
-                lags=lags,
-                event_types=catalogue.event_types,
-                static=catalogue.static_traits,
-            )
-            assert same(spark.X[name].iloc[i], expected), (name, partner_id, moment, spark.X[name].iloc[i], expected)
+
+    def expected(name, partner_id, moment):
+        return oracle.feature(
+            name,
+            partner_id,
+            moment,
+            world,
+            lags=lags,
+            event_types=catalogue.event_types,
+            static=catalogue.static_traits,
+        )
+
+    check_rows(spark, known, expected)
 
 
 def _in_oracle(feature):
