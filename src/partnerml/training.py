@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from partnerml import tasks
 from partnerml.errors import ConfigError, DataError, NotEnoughDataError
-from partnerml.features import Catalogue, default_catalogue, first_activity
+from partnerml.features import Catalogue, default_catalogue, first_activity, labels_as_known
 from partnerml.moments import Moment
 from partnerml.moments import moment as moment_of
 from partnerml.progress import Progress
@@ -226,12 +226,14 @@ def _check_enough(task: Task, data: Dataset, folds: tuple[Fold, ...]) -> None:
     )
 
 
-def _labels_known(eco: Ecosystem, task: Task, data: Dataset, cut: pd.Timestamp) -> pd.Series:
-    """Return the labels of all rows as they were known at a cut: activity may have been recorded after it."""
-    moments = [moment for moment in data.as_ofs if moment + task.gap(eco) <= cut]
-    known = tasks.build_dataset(eco, task, as_of=moments, until=cut.to_pydatetime(), catalogue=Catalogue(()))
-    merged = data.keys.merge(known.keys.assign(y=known.y), on=["partner_id", "as_of"], how="left")
-    return merged["y"]
+def _labels_known(
+    eco: Ecosystem, task: Task, data: Dataset, cuts: Sequence[pd.Timestamp]
+) -> dict[pd.Timestamp, pd.Series]:
+    """Return the labels of all rows as they were known at each cut: activity may have been recorded after it."""
+    untils = [cut.to_pydatetime() for cut in cuts]
+    found = labels_as_known(eco, population=task.population, label=task.label, as_of=data.as_ofs, untils=untils)
+    keys = ["partner_id", "as_of"]
+    return {cut: data.keys.merge(known, on=keys, how="left")["y"] for cut, known in zip(cuts, found, strict=True)}
 
 
 def check_traits(data: Dataset) -> None:
@@ -335,7 +337,7 @@ class Recipe:
         check_traits(data)
         everyone = tasks.transactions(eco, task, as_of=[*(fold.cut for fold in folds), until])
         columns, twins = select_columns(data.X[_covered(eco, task, data)])
-        known = {fold.cut: _labels_known(eco, task, data, fold.cut) for fold in folds}
+        known = _labels_known(eco, task, data, [fold.cut for fold in folds])
         return cls(task, catalogue, data, known, everyone, columns, twins, gap, until, seed)
 
     @property

@@ -17,6 +17,7 @@ from partnerml.config._describe import KeyInfo, describe
 from partnerml.config._features import (
     DEFAULT_TRAITS,
     FEATURE_SOURCES,
+    MAX_EVENT_TYPES,
     FeaturesConfig,
     PeersConfig,
     TraitsConfig,
@@ -36,6 +37,7 @@ from partnerml.config._reading import nearest
 __all__ = [
     "DEFAULT_TRAITS",
     "FEATURE_SOURCES",
+    "MAX_EVENT_TYPES",
     "ActivityConfig",
     "BlockConfig",
     "ChurnConfig",

@@ -41,7 +41,7 @@ NEVER_TRAITS = (
 FEATURE_SOURCES = ("events", "deals", "certifications", "activity", "partners", "pair")
 _PEERS = "peers__"
 _RESERVED_TYPES = ("all", "other")
-_MAX_EVENT_TYPES = 60
+MAX_EVENT_TYPES = 60  # with the others they share one 64-bit mask in `distinct_types`
 _GROUPING_TYPES = (
     schema.Type.TEXT,
     schema.Type.SLUG,
@@ -130,9 +130,9 @@ class FeaturesConfig(Model):
                     f"{name!r} is not an event type as events.event_type holds them; write slugs such as portal_login "
                     f"({' and '.join(_RESERVED_TYPES)} mean every type and the types that are not listed)"
                 )
-        if len(set(value)) > _MAX_EVENT_TYPES:
+        if len(set(value)) > MAX_EVENT_TYPES:
             raise refusal(
-                f"{len(set(value))} event types, and at most {_MAX_EVENT_TYPES} can have features of their own; list "
+                f"{len(set(value))} event types, and at most {MAX_EVENT_TYPES} can have features of their own; list "
                 "those that matter, the others count as `other`"
             )
         return tuple(sorted(set(value)))

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import ibis
 from ibis.backends.duckdb import Backend
+from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
 from partnerml.config import Config
 from partnerml.ecosystem import _functions
@@ -23,8 +24,23 @@ MAPPED = "mapped"
 ATTACHED = "attached"
 
 
+class _Compiler(DuckDBCompiler):
+    """Ibis's compiler, without the step that merges selections: DuckDB does that too, and in no time."""
+
+    def to_sqlglot(self, expr: Any, **kwargs: Any) -> Any:
+        """Return the SQL of an expression, as a tree."""
+        usual = ibis.options.sql.fuse_selects
+        ibis.options.sql.fuse_selects = False
+        try:
+            return super().to_sqlglot(expr, **kwargs)
+        finally:
+            ibis.options.sql.fuse_selects = usual
+
+
 class EmbeddedDuckDB(Backend):
     """Ibis's DuckDB backend where Ibis 12 calls functions that DuckDB 2 has deprecated or dropped."""
+
+    compiler = _Compiler()
 
     def get_schema(self, table_name: str, *, catalog: str | None = None, database: str | None = None) -> ibis.Schema:
         """Return the schema of a table."""
@@ -36,11 +52,7 @@ class EmbeddedDuckDB(Backend):
 
     def execute(self, expr: Any, /, *, params: Any = None, limit: Any = None, **kwargs: Any) -> Any:
         """Return a frame, series or scalar, by way of Arrow: Ibis's own way reads a deprecated pandas option."""
-        found = self.to_pyarrow(expr, params=params, limit=limit, **kwargs)
-        if isinstance(expr, ibis.expr.types.Scalar):
-            return found.as_py()
-        frame = found.to_pandas()
-        return frame.rename(expr.get_name()) if isinstance(expr, ibis.expr.types.Column) else frame
+        return as_pandas(expr, self.to_pyarrow(expr, params=params, limit=limit, **kwargs))
 
     def list_tables(self, *, like: str | None = None, database: tuple[str, str] | str | None = None) -> list[str]:
         """Return the names of the tables of a DuckDB schema, the current one by default."""
@@ -56,6 +68,14 @@ class EmbeddedDuckDB(Backend):
         parse = self.compiler.type_mapper.from_string
         rows = self.con.execute(f"DESCRIBE {query}").fetchall()
         return ibis.schema({name: parse(kind, nullable=null == "YES") for name, kind, null, *_ in rows})
+
+
+def as_pandas(expr: Any, found: Any) -> Any:
+    """Return what an expression found, an Arrow value, as a frame, series or scalar."""
+    if isinstance(expr, ibis.expr.types.Scalar):
+        return found.as_py()
+    frame = found.to_pandas()
+    return frame.rename(expr.get_name()) if isinstance(expr, ibis.expr.types.Column) else frame
 
 
 def open_engine(config: Config, *, folders: Collection[Path], attach: Path | None = None) -> EmbeddedDuckDB:

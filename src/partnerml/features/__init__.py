@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from partnerml.features._build import build, build_rows, write_rows
+from partnerml.features._build import build, build_rows, labels_as_known, write_rows
 from partnerml.features._catalog import Catalogue, Feature, Peers
 from partnerml.features._defaults import default_catalogue
 from partnerml.features._dictionary import dictionary, missing
@@ -40,6 +40,7 @@ __all__ = [
     "first_activity",
     "joining_features",
     "label_tables",
+    "labels_as_known",
     "largest_lag",
     "missing",
     "partner_facts",

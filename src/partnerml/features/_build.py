@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -13,19 +13,19 @@ import ibis
 import numpy as np
 import pandas as pd
 
-from partnerml.dataset import Dataset, FeatureInfo, fingerprint
+from partnerml.dataset import Dataset, fingerprint
 from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._certifications import certification_columns
 from partnerml.features._deals import deal_columns
 from partnerml.features._dialect import check_moments
+from partnerml.features._dictionary import dictionary
 from partnerml.features._labels import ChurnLabel, churn_labels
 from partnerml.features._measure import Family
 from partnerml.features._peers import peer_columns
 from partnerml.features._scratch import Scratch
 from partnerml.features._spine import Population, keys_table, moments, naive_utc, spine_from, spine_of
-from partnerml.features._traits import historic_traits, trait_columns
+from partnerml.features._traits import trait_columns
 from partnerml.features._values import window_columns
-from partnerml.features._words import describe
 from partnerml.moments import Moment
 
 if TYPE_CHECKING:
@@ -91,6 +91,41 @@ def build(
         "until": None if known_until is None else known_until.isoformat(),
     }
     return _dataset(eco, frame, catalogue, spec, labelled=label is not None)
+
+
+def labels_as_known(
+    eco: Ecosystem,
+    *,
+    population: Population,
+    label: ChurnLabel,
+    as_of: Sequence[Moment] | Moment,
+    untils: Sequence[Moment],
+) -> Iterator[pd.DataFrame]:
+    """Yield the labels of the rows of a population as they were known at several moments, one after the other.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    population : Population
+    label : ChurnLabel
+    as_of : moments
+    untils : sequence of moments
+        Labels use what was known before each of them. Who has a row does not depend on it, and is found once.
+
+    Yields
+    ------
+    DataFrame
+        ``partner_id``, ``as_of`` (UTC) and ``y``, null where the label was not mature; in no order.
+    """
+    points = moments(as_of)
+    check_moments(eco, points)
+    with Scratch(eco) as scratch:
+        spine = scratch.keep(spine_of(eco, population, points, scratch=scratch))
+        for until in untils:
+            labels = churn_labels(eco, label, spine=spine, as_of=points, until=naive_utc(until))
+            rows = spine.left_join(labels, "slot").select("partner_id", "as_of", "y")
+            frame = eco.backend.to_pyarrow(rows).to_pandas(date_as_object=False)
+            yield frame.astype({"partner_id": "str"}).assign(as_of=_zoned(frame["as_of"]))
 
 
 def build_rows(eco: Ecosystem, keys: pd.DataFrame, *, catalogue: Catalogue, cells: CellStore | None = None) -> Dataset:
@@ -230,12 +265,15 @@ def _frame(eco: Ecosystem, table: ibis.Table) -> pd.DataFrame:
     return frame.take(np.lexsort((frame["pid"], frame["k"]))).reset_index(drop=True)
 
 
+def _zoned(moments_: pd.Series) -> pd.Series:
+    """Return naive UTC moments as zoned ones, as which Spark hands them out already."""
+    return pd.to_datetime(moments_, utc=True).dt.as_unit("us")
+
+
 def _dataset(
     eco: Ecosystem, frame: pd.DataFrame, catalogue: Catalogue, spec: Mapping[str, Any], *, labelled: bool
 ) -> Dataset:
-    # Spark hands out naive moments as zoned ones
-    as_of = pd.to_datetime(frame["as_of"], utc=True).dt.as_unit("us")
-    keys = pd.DataFrame({"partner_id": frame["partner_id"].astype("str"), "as_of": as_of})
+    keys = pd.DataFrame({"partner_id": frame["partner_id"].astype("str"), "as_of": _zoned(frame["as_of"])})
     X = frame[list(catalogue.names)]
     texts = [name for name in X.columns if not pd.api.types.is_numeric_dtype(X[name].dtype)]
     # a cast by column leaves one block a column, which every later copy pays for: copy once, together
@@ -243,13 +281,5 @@ def _dataset(
     y = frame["y"].astype("float64") if labelled else None
     times = frame[["duration_days", "observed"]].astype({"observed": bool}) if labelled else None
     weights = pd.Series(1.0, index=frame.index, name="weight")
-    dictionary = tuple(_info(eco, feature, feature.name in texts) for feature in catalogue.features)
     labels = None if times is None or y is None else times.assign(y=y)
-    return Dataset(keys, X, y, times, weights, dictionary, fingerprint(spec, [keys, X, labels]))
-
-
-def _info(eco: Ecosystem, feature: Feature, is_text: bool) -> FeatureInfo:
-    table = None
-    if feature.measure == "trait" and feature.kind in historic_traits(eco):
-        table = "partner_history"
-    return describe(feature, table=table, unit="category" if is_text else "number")
+    return Dataset(keys, X, y, times, weights, dictionary(eco, catalogue), fingerprint(spec, [keys, X, labels]))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from partnerml.config import MAX_EVENT_TYPES
 from partnerml.errors import ConfigError
 from partnerml.features._measure import FORMS, Family, Measure
 from partnerml.features._measures import MEASURES, find
@@ -268,6 +269,3 @@ class Catalogue:
 def _reach(feature: Feature) -> int:
     # the span before the span is part of this one
     return max(feature.days) * (2 if feature.measure == "prior_ratio" else 1)
-
-
-MAX_EVENT_TYPES = 60  # they share one 64-bit mask in `distinct_types`

@@ -14,12 +14,10 @@ from partnerml.errors import ConfigError
 from partnerml.features._calendar import Calendar
 from partnerml.features._rows import slot
 from partnerml.features._spine import ACTIVITY_SOURCES, largest_lag, partners_table
-from partnerml.features._stream import Activity, Codes, microseconds, stream
+from partnerml.features._stream import Activity, Codes, days_between, microseconds, stream
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
-
-_DAY_US = 86_400_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +114,7 @@ def churn_labels(
     return rows.select(
         "slot",
         y=(horizon <= seen_until).ifelse(churned.cast("float64"), ibis.null("float64")),
-        duration_days=stops.delta(rows.as_of, unit="microsecond").cast("float64") / float(_DAY_US),
+        duration_days=days_between(rows.as_of, stops),
         observed=observed,
     )
 

@@ -18,8 +18,7 @@ from partnerml.errors import ConfigError
 from partnerml.features._calendar import Calendar
 from partnerml.features._catalog import Catalogue, Feature, Peers
 from partnerml.features._rows import slot
-from partnerml.features._spine import partners_table
-from partnerml.features._stream import microseconds
+from partnerml.features._spine import joined_and_left, partners_table
 from partnerml.features._traits import form, historic_traits, known
 
 if TYPE_CHECKING:
@@ -62,10 +61,8 @@ def programme(eco: Ecosystem, *, spine: ibis.Table, as_of: Sequence[datetime]) -
         ``partner_id``, ``as_of``, ``pid``, ``k``, ``slot``, and ``member``: joined (or without a joining date) and
         not left, as it was known before as_of.
     """
-    lag = ibis.interval(microseconds=microseconds(eco.lag("partners")))
     grid = partners_table(eco).cross_join(spine.select("as_of", "k").distinct())
-    joined = (grid.joined_at + lag < grid.as_of).fill_null(True)  # without a date, since ever
-    left = (grid.left_at + lag < grid.as_of).fill_null(False)
+    joined, left = joined_and_left(eco, grid)
     grid = grid.mutate(slot=slot(grid.pid, grid.k, Calendar.of(as_of, ())), member=joined & ~left)
     return grid.select("partner_id", "as_of", "pid", "k", "slot", "member")
 

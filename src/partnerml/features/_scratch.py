@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -27,6 +28,7 @@ class Scratch:
 
     def __init__(self, eco: Ecosystem, *, cells: CellStore | None = None) -> None:
         self.cells = cells
+        self.first_rows: dict[str, datetime | None] = {}
         self._backend = eco.backend
         self._names: list[str] = []
 

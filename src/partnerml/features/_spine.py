@@ -14,6 +14,7 @@ from ibis import _
 from partnerml.errors import ConfigError, DataError
 from partnerml.features._calendar import EVER, Calendar
 from partnerml.features._folds import Request
+from partnerml.features._recall import recall, serves
 from partnerml.features._rows import Rows, named, slot
 from partnerml.features._stream import Activity, Codes, microseconds, stream
 from partnerml.features._windows import Windows, windows
@@ -119,24 +120,35 @@ def spine_of(
     """
     found = _last_activity(eco, population.activity, as_of, scratch=scratch)
 
-    lag = ibis.interval(microseconds=microseconds(eco.lag("partners")))
     grid, last = found.table, found.numbers[_LAST]
     recent = last.notnull()  # noqa: PD004 (an Ibis column)
     if population.active_within_days is not None:
         recent = recent & (last >= grid.as_of - ibis.interval(days=population.active_within_days))
-    joined = (grid.joined_at + lag < grid.as_of).fill_null(True)  # without a date, from the first activity
+    joined, left = joined_and_left(eco, grid)
     kept = recent & joined
     if not population.with_left:
-        kept = kept & ~(grid.left_at + lag < grid.as_of).fill_null(False)
+        kept = kept & ~left
     return grid.filter(kept).select("partner_id", "as_of", "pid", "k", "slot")
+
+
+def joined_and_left(eco: Ecosystem, rows: ibis.Table) -> tuple[Any, Any]:
+    """Return whether a partner had joined, and whether it had left, as far as was known before as_of.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    rows : ibis.Table
+        ``joined_at``, ``left_at``, ``as_of``. Without a joining date a partner has been there since ever.
+    """
+    lag = ibis.interval(microseconds=microseconds(eco.lag("partners")))
+    joined = (rows.joined_at + lag < rows.as_of).fill_null(True)
+    return joined, (rows.left_at + lag < rows.as_of).fill_null(False)
 
 
 def _last_activity(
     eco: Ecosystem, activity: Activity, as_of: Sequence[datetime], *, scratch: Scratch | None
 ) -> Windows:
     """Return every partner at every moment, beside its last qualifying activity."""
-    from partnerml.features._recall import recall, serves  # it reads spines itself
-
     partners = partners_table(eco)
     if scratch is not None and scratch.cells is not None and serves(scratch.cells, eco, as_of):
         calendar = Calendar.of(as_of, ())
@@ -144,7 +156,7 @@ def _last_activity(
         grid = scratch.keep(grid.mutate(slot=slot(grid.pid, grid.k, calendar)))
         return recall(scratch.cells, eco, [_LAST], spine=grid, as_of=as_of, event_types=(), activity=activity)
     keep = named if scratch is None else scratch.keep
-    calendar = Calendar.of(as_of, (), first_row=first_row(eco, ACTIVITY_SOURCES))
+    calendar = Calendar.of(as_of, (), first_row=first_row(eco, ACTIVITY_SOURCES, scratch=scratch))
     codes = Codes()
     found = stream(eco, sources=ACTIVITY_SOURCES, codes=codes, activity=activity)
     active = dataclasses.replace(found, table=found.table.filter(_.qualifies))
@@ -203,11 +215,15 @@ def spine_from(eco: Ecosystem, keys: ibis.Table, as_of: Sequence[datetime]) -> i
     return joined.select("partner_id", "as_of", "pid", "k", slot=slot(joined.pid, joined.k, calendar))
 
 
-def first_row(eco: Ecosystem, sources: Sequence[str]) -> datetime | None:
-    """Return the first moment of all rows of the sources, None if there are no rows."""
-    plain = stream(eco, sources=sources, codes=Codes(), activity=Activity()).table
-    first = eco.backend.execute(plain.moment.min())
-    return None if pd.isna(first) else pd.Timestamp(first).to_pydatetime()
+def first_row(eco: Ecosystem, sources: Sequence[str], *, scratch: Scratch | None = None) -> datetime | None:
+    """Return the first moment of all rows of the sources, None if there are no rows; a build looks once a source."""
+    known = {} if scratch is None else scratch.first_rows
+    for source in sources:
+        if source not in known:
+            rows = stream(eco, sources=(source,), codes=Codes(), activity=Activity()).table
+            first = eco.backend.execute(rows.moment.min())
+            known[source] = None if pd.isna(first) else pd.Timestamp(first).to_pydatetime()
+    return min((first for source in sources if (first := known[source]) is not None), default=None)
 
 
 def first_activity(eco: Ecosystem, activity: Activity) -> datetime | None:

@@ -259,6 +259,11 @@ def microseconds(span: timedelta) -> int:
     return span // timedelta(microseconds=1)
 
 
+def days_between(begin: Any, end: Any) -> Any:
+    """Return the days, with their fraction, from one moment to another."""
+    return end.delta(begin, unit="microsecond").cast("float64") / 86_400_000_000.0
+
+
 def _rows(
     rows: ibis.Table, moment: ibis.Value, seen: ibis.Value, code: ibis.Value, qualifies: ibis.Value, value: ibis.Value
 ) -> ibis.Table:

@@ -15,30 +15,20 @@ import ibis
 from ibis import _
 
 from partnerml import schema
+from partnerml.config import DEFAULT_TRAITS
 from partnerml.errors import ConfigError
 from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._lists import as_text, contains, item_names, vocabulary
-from partnerml.features._stream import microseconds
+from partnerml.features._stream import days_between, microseconds
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
 
-_DAY_US = 86_400_000_000.0
 _KNOWN = "known__"
 # a name identifies a partner; joining is `tenure_days`, and the start of a row of the history is no fact of its own
 _NEVER = ("name", "joined_at", "valid_from")
 # what becomes a part of a feature's name
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
-DEFAULT_TRAITS = (
-    "partner_type",
-    "country",
-    "region",
-    "postal_code",
-    "latitude",
-    "longitude",
-    "verticals",
-    "languages",
-)
 _FORMS = {"trait": ("text", "number"), "has": ("list",), "items": ("list",), "since_days": ("moment",)}
 
 
@@ -208,7 +198,7 @@ def _check_form(rows: ibis.Table, feature: Feature) -> None:
 
 def _value(rows: ibis.Table, feature: Feature, names: Mapping[str, Mapping[str, str]]) -> Any:
     if feature.measure == "tenure_days":
-        return _days(rows.as_of, rows.joined)
+        return days_between(rows.joined, rows.as_of)
     column, _dot, item = feature.kind.partition(".")
     value = rows[_KNOWN + column]
     if feature.measure == "has":
@@ -221,12 +211,8 @@ def _value(rows: ibis.Table, feature: Feature, names: Mapping[str, Mapping[str, 
     if feature.measure == "items":
         return value.length().cast("float64")
     if feature.measure == "since_days":
-        return _days(rows.as_of, value.cast("timestamp(6)"))
+        return days_between(value.cast("timestamp(6)"), rows.as_of)
     return value if value.type().is_string() else value.cast("float64")
-
-
-def _days(until: Any, since: Any) -> Any:
-    return until.delta(since, unit="microsecond").cast("float64") / _DAY_US
 
 
 def _with_joining(eco: Ecosystem, rows: ibis.Table) -> ibis.Table:

@@ -16,7 +16,7 @@ from partnerml.features._recall import SOURCES as HELD_SOURCES
 from partnerml.features._recall import both, recall, serves
 from partnerml.features._rows import Rows, named
 from partnerml.features._spine import first_row
-from partnerml.features._stream import Codes, stream
+from partnerml.features._stream import Codes, days_between, stream
 from partnerml.features._windows import Windows, windows
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from partnerml.features._scratch import Scratch
     from partnerml.features._store import CellStore
 
-_DAY_US = 86_400_000_000.0
 _OFTEN = 8
 _AT_ONCE = 5_000_000  # numbers of rings that are folded at once: with what comes along some 200 MB
 
@@ -83,7 +82,7 @@ def _from_rows(
         as_of,
         {r.window for r in requests if r.window != EVER},
         weeks=max((r.window // 7 for r in requests if r.atom in ("nw", "weeks")), default=0),
-        first_row=first_row(eco, sources) if any(r.window == EVER for r in requests) else None,
+        first_row=first_row(eco, sources, scratch=scratch) if any(r.window == EVER for r in requests) else None,
     )
     codes = Codes(catalogue.event_types)
     shape = _shape(eco, spine)
@@ -167,7 +166,7 @@ def _plain(feature: Feature, as_of: Any, number: Any) -> Any:
 
 
 def _days_since(feature: Feature, as_of: Any, moment: Any) -> Any:
-    return as_of.delta(moment, unit="microsecond").cast("float64") / _DAY_US
+    return days_between(moment, as_of)
 
 
 def _over(feature: Feature, as_of: Any, top: Any, bottom: Any) -> Any:
