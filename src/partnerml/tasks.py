@@ -226,10 +226,7 @@ def build_dataset(
     Dataset
         Rows in order of as_of and partner.
     """
-    several = [as_of] if isinstance(as_of, str | dt.date) else as_of
-    moments = sorted({moment_of(value) for value in several})
-    if not moments:
-        raise ConfigError("as_of is empty: give at least one moment, such as 2026-06-01")
+    moments = _moments(as_of)
     if catalogue is None:
         catalogue = default_catalogue(eco, before=moments[0], activity=task.activity)
     elif not isinstance(catalogue, Catalogue):
@@ -246,6 +243,15 @@ def build_dataset(
         until=known,
         cells=cells,
     )
+
+
+def _moments(as_of: Sequence[Moment] | Moment) -> list[dt.datetime]:
+    """Return the distinct moments, in order."""
+    several = [as_of] if isinstance(as_of, str | dt.date) else as_of
+    moments = sorted({moment_of(value) for value in several})
+    if not moments:
+        raise ConfigError("as_of is empty: give at least one moment, such as 2026-06-01")
+    return moments
 
 
 def build_features(
@@ -281,10 +287,7 @@ def build_features(
     ConfigError
         If there is no such task, or no moment.
     """
-    several = [as_of] if isinstance(as_of, str | dt.date) else as_of
-    moments = sorted({moment_of(value) for value in several})
-    if not moments:
-        raise ConfigError("as_of is empty: give at least one moment, such as 2026-06-01")
+    moments = _moments(as_of)
     if catalogue is None:
         catalogue = feature_catalogue(eco, name, before=moments[0])
     elif not isinstance(catalogue, Catalogue):

@@ -24,6 +24,7 @@ import sqlglot.expressions as sge
 from ibis.common.graph import Graph
 from ibis.formats.pyarrow import PyArrowData
 
+from partnerml.ecosystem._engine import as_pandas
 from partnerml.errors import SourceError, require
 
 # PySpark warns of every pandas from 3 on, at import and at use; what is used of it here is held by tests
@@ -148,11 +149,7 @@ class SparkBackend(Backend):
 
     def execute(self, expr: Any, /, *, params: Any = None, limit: Any = None, **kwargs: Any) -> Any:
         """Return a frame, series or scalar, by way of Arrow."""
-        found = self.to_pyarrow(expr, params=params, limit=limit, **kwargs)
-        if isinstance(expr, ibis.expr.types.Scalar):
-            return found.as_py()
-        frame = found.to_pandas()
-        return frame.rename(expr.get_name()) if isinstance(expr, ibis.expr.types.Column) else frame
+        return as_pandas(expr, self.to_pyarrow(expr, params=params, limit=limit, **kwargs))
 
     def to_parquet(self, expr: Any, /, path: Any, *, params: Any = None, **kwargs: Any) -> None:
         """Write the result to a folder of Parquet files, one from each task."""

@@ -15,6 +15,7 @@ from partnerml.errors import ConfigError
 from partnerml.features._catalog import Catalogue, Feature, Peers
 from partnerml.features._joining import joining_features
 from partnerml.features._measures import STREAMS
+from partnerml.features._pairs import default_pair_features
 from partnerml.features._peers import known_peers
 from partnerml.features._spine import naive_utc
 from partnerml.features._stream import OTHER, Activity, seen_at
@@ -81,8 +82,6 @@ def default_catalogue(
         relative = [dataclasses.replace(Feature.parse(name), relative=True) for name in _RELATIVE if name in names]
         features.extend(relative if eco.has("partners") else ())
     if task == "close":
-        from partnerml.features._pairs import default_pair_features
-
         features.extend(Feature.parse(name) for name in default_pair_features(eco))
     if not features:
         raise ConfigError(

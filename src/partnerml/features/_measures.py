@@ -165,8 +165,8 @@ def _rhythm(w: Family) -> Iterator[Measure]:
     )
 
 
-def _deals() -> Iterator[Measure]:
-    """Yield what is said of deals as they stood at as_of."""
+def _open_deals() -> Iterator[Measure]:
+    """Yield what is said of the deals that were open at as_of."""
     d = Family.DEALS
     yield Measure("count", _OPEN, AS_OF, d, "count", ZERO, "{rows}")
     yield Measure(
@@ -191,6 +191,11 @@ def _deals() -> Iterator[Measure]:
         "{rows} past the date they were expected to close",
         ("deal_history.expected_close_at",),
     )
+
+
+def _closed_deals() -> Iterator[Measure]:
+    """Yield what is said of the deals that had closed by as_of, as far as was known."""
+    d = Family.DEALS
     yield Measure(
         "win_rate",
         {"deals": ("all",)},
@@ -244,6 +249,11 @@ def _deals() -> Iterator[Measure]:
         ("deal_partners.share",),
         "joint deals",
     )
+
+
+def _customers() -> Iterator[Measure]:
+    """Yield what is said of whom a partner sold to."""
+    d = Family.DEALS
     for name, column, customers in _CUSTOMERS:
         words = f"different {customers} of {{rows}} {{during}}"
         yield Measure(name, _WON, DAYS_OR_EVER, d, "count", ZERO, words, (column,), customers)
@@ -313,7 +323,15 @@ def _traits() -> Iterator[Measure]:
     )
 
 
-MEASURES: Sequence[Measure] = (*_windows(), *_deals(), *_certifications(), *_traits(), *pair_measures())
+MEASURES: Sequence[Measure] = (
+    *_windows(),
+    *_open_deals(),
+    *_closed_deals(),
+    *_customers(),
+    *_certifications(),
+    *_traits(),
+    *pair_measures(),
+)
 
 
 @functools.cache
