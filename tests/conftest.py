@@ -11,6 +11,11 @@ UNTIL = dt.datetime(2025, 9, 1, tzinfo=dt.UTC)
 END = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the tests that share a model or a session: the longest at the end would leave a worker idle."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session")
 def world():
     """1,300 partners over two years."""

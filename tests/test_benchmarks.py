@@ -112,8 +112,11 @@ def test_a_child_is_measured_and_a_failing_one_is_told(modules, tmp_path):
     run = modules["harness"].measure([sys.executable, "-c", code], spill=spill)
     assert run.seconds == 0.25
     assert run.spilled >= 1e-3
-    assert 0.005 < run.peak < 1
     assert run.cpu > 0
+    # Linux counts the process that starts a child into the child's peak: here that is a worker with models in memory
+    alone = f"import _harness; print(_harness.measure([{sys.executable!r}, '-c', {code!r}]).peak)"
+    found = subprocess.run([sys.executable, "-c", alone], cwd=BENCHMARKS, capture_output=True, text=True, check=True)
+    assert 0.005 < float(found.stdout) < 1
     with pytest.raises(SystemExit, match=r"(?s)failed with 1:.*oh dear"):
         modules["harness"].measure([sys.executable, "-c", "raise SystemExit('oh dear')"])
 

@@ -13,6 +13,7 @@ from partnerml.cli import app
 from partnerml.errors import ConfigError
 
 AS_OF = "2026-01-01"
+pytestmark = pytest.mark.xdist_group("demo")
 
 
 def partnerml(*arguments: object) -> Result:
