@@ -56,7 +56,7 @@ def compare(out: Path, arguments: argparse.Namespace) -> None:
     """Print the table: the model's scores from the files, the baselines fitted on the same training rows."""
     overrides = [f"data.source={arguments.data}", f"output={out}"]
     with Ecosystem.open(CONFIG, overrides=overrides) as eco:
-        (task,) = tasks.from_config(eco.config)
+        task = tasks.configured(eco.config, "churn")
         model = load_model("models:/churn@champion", store=out / "mlflow.db")
         train = tasks.build_dataset(eco, task, as_of=model.training["as_of"], until=arguments.until)
         test = tasks.build_dataset(eco, task, as_of=arguments.test, catalogue=model.catalogue, until="2018-09-01")

@@ -22,7 +22,7 @@ from partnerml.models import evaluate
 from partnerml.moments import month_starts
 from partnerml.progress import Progress
 from partnerml.synthetic import simulate
-from partnerml.training import Recipe, judge
+from partnerml.training import Recipe, judge, recipe_of
 
 START = dt.date(2024, 1, 1)
 TEST_MONTHS = 4
@@ -40,9 +40,9 @@ def main() -> None:
     mature = (last - pd.Timedelta(days=task.horizon_days)).to_pydatetime()
     test = month_starts(dt.datetime(START.year, START.month, 1, tzinfo=dt.UTC), mature)[-TEST_MONTHS:]
     with Ecosystem.from_frames(**world.tables, now=last.to_pydatetime()) as eco:
-        recipe = Recipe.of(eco, task, until=test[0], seed=arguments.seed)
+        recipe = recipe_of(eco, task, until=test[0], seed=arguments.seed)
         backtest = recipe.backtest(Progress.on())
-        evaluation, choice = judge(backtest, seed=arguments.seed)
+        evaluation, choice, _ = judge(backtest, simplest=recipe.simplest, seed=arguments.seed)
         model = recipe.model(choice, evaluation)
         rows = tasks.build_dataset(eco, task, as_of=test, until=last.to_pydatetime(), catalogue=model.catalogue)
     oracle = pd.concat(
@@ -80,9 +80,8 @@ def shuffled(recipe: Recipe, seed: int) -> None:
     np.random.default_rng(seed).shuffle(labels)
     y = pd.Series(labels, index=recipe.data.y.index)
     data = dataclasses.replace(recipe.data, y=y)
-    evaluation, _ = judge(
-        dataclasses.replace(recipe, data=data, known=dict.fromkeys(recipe.known, y)).backtest(Progress.on()), seed=seed
-    )
+    dealt = dataclasses.replace(recipe, data=data, known=dict.fromkeys(recipe.known, y))
+    evaluation, _, _ = judge(dealt.backtest(Progress.on()), simplest=recipe.simplest, seed=seed)
     verdict = evaluation["verdict"]
     print(f"shuffled labels: promoted {verdict['promoted']}; {verdict['reason']}")
 

@@ -33,7 +33,7 @@ def main() -> None:
         report = eco.validate()
         report.raise_for_errors()
         print(report.text())
-        (task,) = tasks.from_config(eco.config)
+        task = tasks.configured(eco.config, "churn")
         model = train(eco, task, until=AS_OF)
         scores = score(eco, model, as_of=AS_OF)
     print(f"\n{model.evaluation['verdict']['reason']}")

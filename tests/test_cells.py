@@ -12,6 +12,7 @@ from partnerml import nightly, score, tasks
 from partnerml.config import Config
 from partnerml.errors import ConfigError
 from partnerml.features import CellStore
+from partnerml.tasks._building import _mapping_of_events
 
 
 @pytest.mark.slow
@@ -43,7 +44,7 @@ def test_cells_follow_the_mapping_and_not_the_place_of_the_files(tmp_path: Path)
     def mapping(source: str, **block: object) -> str:
         columns = {"event_type": {"from": "Type", "values": str(values)}, "partner_id": "Id"}
         tables = {"events": {"from": "logins", "columns": columns, **block}}
-        return tasks._mapping_of_events(Config.from_dict({"data": {"source": source, "tables": tables}}))
+        return _mapping_of_events(Config.from_dict({"data": {"source": source, "tables": tables}}))
 
     first = mapping("exports/2026-01-01")
     assert mapping("exports/2026-01-02") == first

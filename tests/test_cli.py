@@ -10,13 +10,27 @@ from click.testing import CliRunner, Result
 
 from partnerml import outputs
 from partnerml.cli import app
-from partnerml.errors import InternalError
+from partnerml.errors import InternalError, NotEnoughDataError
 
-COMMANDS = ("demo", "features", "init", "nightly", "report", "rollback", "score", "train", "validate")
+COMMANDS = (
+    "card",
+    "demo",
+    "features",
+    "init",
+    "nightly",
+    "outreach",
+    "report",
+    "rollback",
+    "score",
+    "train",
+    "validate",
+)
 AS_OF = ("--as-of", "2026-06-01")
 WHOLE = {
+    "card": ("churn",),
     "features": ("churn", *AS_OF),
     "nightly": AS_OF,
+    "outreach": AS_OF,
     "report": AS_OF,
     "rollback": ("churn",),
     "score": ("churn", *AS_OF),
@@ -225,10 +239,21 @@ def test_without_a_champion_score_ends_with_2_and_score_all_skips(config):
     assert "churn is not scored" in done.stderr
 
 
-def test_tuning_is_refused(config):
-    done = partnerml("train", "churn", "--trials", "5", "-c", config)
+@pytest.mark.parametrize(
+    ("asked", "configured", "tried"), [((), 0, 0), ((), 7, 7), (("--trials", "5"), 7, 5), (("--trials", "0"), 7, 0)]
+)
+def test_trials_are_those_asked_for_or_else_configured(config, monkeypatch, asked, configured, tried):
+    seen = []
+
+    def run(eco, task, *, trials, **others):
+        seen.append(trials)
+        raise NotEnoughDataError("that is all")
+
+    monkeypatch.setattr("partnerml.training.run", run)
+    done = partnerml("train", "churn", *asked, "-c", config, "--set", f"tuning.trials={configured}")
     assert done.exit_code == 2
-    assert "tuning is not available in this version" in done.stderr
+    assert "that is all" in done.stderr
+    assert seen == [tried]
 
 
 def test_nothing_to_report_and_nothing_to_roll_back(config):
@@ -391,11 +416,11 @@ def test_features_of_tasks_that_are_not_trained_yet(task, key, few, trial, tmp_p
         assert len(frame) == file["rows"]
         assert (frame["as_of"] <= pd.Timestamp(file["as_of"])).all()
         sources = {name.partition("__")[0] for name in frame.columns[len(key) + 1 :]}
-        assert sources == ({"partners"} if task == "fit" else {"activity", "partners", "pair"})
+        assert sources == ({"partners"} if task == "fit" else {"activity", "pair"})
 
 
 def test_what_there_is_to_know_is_told_without_building_it(trial, monkeypatch):
-    monkeypatch.setattr("partnerml.tasks.build", lambda *_, **__: pytest.fail("nothing is to be built"))
+    monkeypatch.setattr("partnerml.tasks._churn.build", lambda *_, **__: pytest.fail("nothing is to be built"))
     done = partnerml("features", "churn", "--as-of", "2025-06-01", "-c", trial, "--describe")
     assert done.exit_code == 0, done.stderr
     assert "portal_login" in done.stdout
@@ -445,7 +470,8 @@ def test_the_configuration_chooses_features(config):
         ("close", AS_OF, "the table leads"),
         ("fit", AS_OF, "these tables give no feature of fit"),
         ("churn", (*AS_OF, "--set", "tasks={}"), "task churn is not listed in the configuration"),
-        ("propensity", AS_OF, "there is no task 'propensity'"),
+        ("propensity", AS_OF, "features of accounts need the table accounts"),
+        ("propensities", AS_OF, "there is no task 'propensities'; did you mean propensity?"),
     ],
 )
 def test_features_that_cannot_be_had_say_why(config, task, more, said):

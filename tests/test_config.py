@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partnerml.config import DEFAULT_TRAITS, FEATURE_SOURCES, Config, describe, parse_duration
+from partnerml import tasks
+from partnerml.config import DEFAULT_TRAITS, FEATURE_SOURCES, Config, EvaluationConfig, describe, parse_duration
 from partnerml.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -31,7 +32,7 @@ def refusal(tree: dict, *overrides: str) -> str:
 @pytest.mark.parametrize("name", ["olist", "nightly", "synthetic"])
 def test_shipped_configurations_load_and_read_back(name: str) -> None:
     config = Config.load(CONFIGS / f"{name}.yaml")
-    assert config.tasks.churn is not None
+    assert tasks.configured(config, "churn").horizon_days == 90
     assert Config.from_dict(json.loads(json.dumps(config.resolved()))) == config
 
 
@@ -41,9 +42,8 @@ def test_the_smallest_configuration_has_the_documented_defaults(tmp_path: Path) 
     assert config.out == tmp_path / "out"
     assert config.spill == tmp_path / "out" / ".spill"
     assert config.tracking_uri == f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}"
-    assert config.tasks.churn is not None
-    churn = config.tasks.churn
-    assert (churn.horizon_days, churn.inactivity_days, churn.active_within_days) == (90, 90, 90)
+    assert config.tasks is None
+    assert tasks.configured(config, "churn") == tasks.churn(horizon_days=90, inactivity_days=90, active_within_days=90)
     assert config.traits.partners == DEFAULT_TRAITS
     assert config.validation.max_rejected == 0.01
     assert config.report.bands == (0.25, 0.5, 0.75)
@@ -125,10 +125,8 @@ def test_what_is_wrong_is_refused_by_name(tree: dict, parts: tuple[str, ...]) ->
 @pytest.mark.parametrize(
     ("tree", "key"),
     [
-        ({"tasks": {"fit": {}}}, "tasks.fit"),
-        ({"tasks": {"churn": {}, "propensity": {}}}, "tasks.propensity"),
-        ({"tasks": {"close": None}}, "tasks.close"),
         ({"routing": {}}, "routing"),
+        ({"monitoring": {}}, "monitoring"),
     ],
 )
 def test_what_is_not_there_yet_is_refused_as_such(tree: dict, key: str) -> None:
@@ -137,7 +135,7 @@ def test_what_is_not_there_yet_is_refused_as_such(tree: dict, key: str) -> None:
 
 def test_a_listed_task_is_wanted_and_an_unlisted_one_is_not() -> None:
     assert Config.from_dict({"tasks": {"churn": None}}).tasks.churn is not None
-    assert Config.from_dict({}).tasks.churn is not None
+    assert Config.from_dict({}).tasks is None
     assert Config.from_dict({"tasks": {}}).tasks.churn is None
 
 
@@ -339,3 +337,11 @@ def test_every_key_is_described() -> None:
 def test_what_tells_the_outcome_is_no_trait(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} changes with what is predicted"):
         Config.from_dict({"traits": {"partners": ["country", name]}})
+
+
+def test_how_strictly_models_are_judged_can_be_asked_for():
+    found = Config.from_dict({"evaluation": {"embargo_days": 30, "by_groups": 5}}).evaluation
+    assert (found.embargo_days, found.by_groups) == (30, 5)
+    assert Config.from_dict({}).evaluation == EvaluationConfig(embargo_days=0, by_groups=None)
+    with pytest.raises(ConfigError, match=r"evaluation\.by_groups"):
+        Config.from_dict({"evaluation": {"by_groups": 1}})

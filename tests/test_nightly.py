@@ -45,7 +45,7 @@ class Office:
         model.version, model.training["until"] = self.champions[-1], self.until
         return model
 
-    def run(self, eco, task, *, until, seed, progress) -> training.Outcome:
+    def run(self, eco, task, *, until, trials, seed, progress) -> training.Outcome:
         self.trained.append(until)
         if self.train is not None:
             return self.train()

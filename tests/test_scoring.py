@@ -162,7 +162,7 @@ class TestScores:
             "activity__all__gap_mean__365d",  # and the rhythm from this
             "deals__won__amount__365d",
         }
-        monkeypatch.setattr(scoring, "needed", lambda model: Catalogue.from_dict(model.catalogue))
+        monkeypatch.setattr("partnerml.scoring._churn.needed", lambda model: Catalogue.from_dict(model.catalogue))
         assert score(eco, frugal, as_of=UNTIL).write(tmp_path / "whole").read_bytes() == lean
         assert len(built.pop()) == len(model.catalogue["features"]) > 100
 

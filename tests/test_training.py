@@ -11,20 +11,59 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from tests.conftest import END, UNTIL
 
-from partnerml import Ecosystem, tasks, train
-from partnerml.errors import ConfigError, DataError, NotEnoughDataError
+from partnerml import Ecosystem, outputs, tasks, train
+from partnerml.errors import DataError, NotEnoughDataError
 from partnerml.models import Registry, load_model, metrics
-from partnerml.training import Recipe, check_traits, judge, run, select_columns
+from partnerml.training import _train, check_traits, judge, run, select_columns
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trained")]
 
 
+SCRIPT = """
+import sys
+from partnerml import Ecosystem, score, tasks, train
+with Ecosystem.open(sys.argv[1], overrides=["engine.threads=1"]) as eco:
+    model = train(eco, tasks.churn(), until="2025-09-01", seed=1)
+    model.save(sys.argv[2] + "/model")
+    score(eco, model, as_of="2025-09-01").write(sys.argv[2])
+"""
+
+
 @pytest.fixture(scope="module")
-def recipe(eco):
-    return Recipe.of(eco, tasks.churn(), until=UNTIL, seed=1)
+def elsewhere(world, tmp_path_factory):
+    """What another process writes, with one thread, from files of a world that went on otherwise after `UNTIL`."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    data = folder / "data"
+    data.mkdir()
+    for name, table in _went_on_otherwise(world).items():
+        pq.write_table(outputs.arrow_table(table), data / f"{name}.parquet")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", SCRIPT, str(data), str(folder / "out")], env=environment, check=True)
+    return folder / "out"
+
+
+def _went_on_otherwise(world):
+    """Change whatever is recorded at or after `UNTIL`."""
+    cut = pd.Timestamp(UNTIL)
+    tables = {name: table.to_pandas() for name, table in world.tables.items()}
+    events = tables["events"]
+    late = events["recorded_at"] >= cut
+    assert late.any()
+    tables["events"] = events[~late | (np.arange(len(events)) % 3 == 0)]
+    deals = tables["deals"]
+    closing = deals["closed_recorded_at"] >= cut
+    deals.loc[closing & (deals["outcome"] == "won"), "outcome"] = "lost"
+    deals.loc[closing, "amount"] = 1.0
+    tables["deals"] = deals[~(deals["recorded_at"] >= cut)]
+    kept = set(tables["deals"]["deal_id"])
+    for name in ("deal_partners", "deal_history"):
+        tables[name] = tables[name][tables[name]["deal_id"].isin(kept)]
+    del tables["assignments"], tables["leads"]
+    return tables
 
 
 def test_the_model_is_judged_beside_every_baseline(model):
@@ -58,32 +97,15 @@ def test_shuffled_labels_hold_no_signal_and_are_not_promoted(recipe):
     np.random.default_rng(0).shuffle(labels)
     y = pd.Series(labels, index=recipe.data.y.index)
     data = dataclasses.replace(recipe.data, y=y)
-    evaluation, _ = judge(
-        dataclasses.replace(recipe, data=data, known=dict.fromkeys(recipe.known, y)).backtest(), seed=0
-    )
+    shuffled = dataclasses.replace(recipe, data=data, known=dict.fromkeys(recipe.known, y))
+    evaluation, _, _ = judge(shuffled.backtest(), simplest=recipe.simplest, seed=0)
     assert not evaluation["verdict"]["promoted"]
     assert evaluation["verdict"]["reason"].startswith("no signal")
 
 
-def test_training_sees_nothing_from_until_on(world, model):
+def test_training_sees_nothing_from_until_on(elsewhere, model):
     """Whatever is recorded at or after `until` may change: the model stays the same, byte for byte."""
-    cut = pd.Timestamp(UNTIL)
-    tables = {name: table.to_pandas() for name, table in world.tables.items()}
-    events = tables["events"]
-    late = events["recorded_at"] >= cut
-    assert late.any()
-    tables["events"] = events[~late | (np.arange(len(events)) % 3 == 0)]
-    deals = tables["deals"]
-    closing = deals["closed_recorded_at"] >= cut
-    deals.loc[closing & (deals["outcome"] == "won"), "outcome"] = "lost"
-    deals.loc[closing, "amount"] = 1.0
-    tables["deals"] = deals[~(deals["recorded_at"] >= cut)]
-    kept = set(tables["deals"]["deal_id"])
-    for name in ("deal_partners", "deal_history"):
-        tables[name] = tables[name][tables[name]["deal_id"].isin(kept)]
-    del tables["assignments"], tables["leads"]
-    with Ecosystem.from_frames(now=END, **tables) as other:
-        assert train(other, tasks.churn(), until=UNTIL, seed=1).version == model.version
+    assert load_model(elsewhere / "model").version == model.version
 
 
 def test_columns_that_say_nothing_new_are_left_out():
@@ -98,11 +120,6 @@ def test_columns_that_say_nothing_new_are_left_out():
         }
     )
     assert select_columns(X) == (["a", "text", "b"], {"twin": "a"})
-
-
-def test_tuning_is_refused_until_it_exists(eco):
-    with pytest.raises(ConfigError, match="tuning is not available in this version: trials must be 0, got 5"):
-        train(eco, tasks.churn(), until=UNTIL, trials=5)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +143,7 @@ def test_too_few_of_a_label_says_how_many_are_needed(world):
     with (
         Ecosystem.from_frames(now=END, **tables) as small,
         pytest.raises(
-            NotEnoughDataError, match=r"at least 50 rows of each label that were mature by then; \d+ monthly snapshots"
+            NotEnoughDataError, match=r"at least 50 rows of each label that were mature by then; \d+ snapshots from"
         ),
     ):
         train(small, tasks.churn(), until=UNTIL)
@@ -142,34 +159,23 @@ def test_a_saved_model_predicts_the_same_and_tells_what_it_was_trained_on(model,
     assert tasks.Task.from_dict(loaded.task) == tasks.churn()
 
 
-SCRIPT = """
-import sys
-from partnerml import Ecosystem, score, tasks, train
-with Ecosystem.open(sys.argv[1], overrides=[f"engine.threads={sys.argv[3]}"]) as eco:
-    model = train(eco, tasks.churn(), until="2025-09-01", seed=1)
-    model.save(sys.argv[2] + "/model")
-    score(eco, model, as_of="2025-09-01").write(sys.argv[2])
-"""
-
-
-def test_same_seed_same_bytes_with_one_thread_and_with_two(world, tmp_path):
-    data = world.write(tmp_path / "data")
-    written = []
-    for threads in ("1", "2"):
-        out = tmp_path / f"threads-{threads}"
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        subprocess.run([sys.executable, "-c", SCRIPT, str(data), str(out), threads], env=environment, check=True)
-        files = sorted(path for path in out.rglob("*") if path.is_file())
-        written.append({str(path.relative_to(out)): path.read_bytes() for path in files})
+def test_same_seed_same_bytes_with_one_thread_and_with_two(elsewhere, model, scores, tmp_path):
+    model.save(tmp_path / "model")
+    scores.write(tmp_path)
+    written = [
+        {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        for out in (elsewhere, tmp_path)
+    ]
     assert len(written[0]) > 5
     assert written[0] == written[1]
 
 
-def test_run_registers_and_promotes(world, tmp_path):
+def test_run_registers_and_promotes(world, trained, tmp_path, monkeypatch):
     data = world.write(tmp_path / "data")
     out = tmp_path / "out"
+    monkeypatch.setattr(_train, "trained", lambda *args, **settings: trained)
     with Ecosystem.open(data, overrides=[f"output={out}"]) as opened:
-        (task,) = tasks.from_config(opened.config)
+        task = tasks.configured(opened.config, "churn")
         outcome = run(opened, task, until=UNTIL, seed=1)
         assert outcome.promoted
         champion = Registry(opened.config.tracking_uri).champion("churn")
@@ -215,17 +221,17 @@ def test_labels_of_a_fold_are_those_known_at_its_cut(eco, recipe):
     assert (known[mature] >= recipe.data.y[mature]).all()  # what is recorded late can only undo a silence
 
 
-def test_a_history_too_short_to_replay_ships_what_was_judged(recipe):
-    backtest = recipe.backtest()
+def test_a_history_too_short_to_replay_ships_what_was_judged(recipe, backtest):
     first = backtest.cuts[:1]
     rows = backtest.at(first)
     short = dataclasses.replace(
         backtest, rows=backtest.rows[rows], cut=backtest.cut[rows].reset_index(drop=True), y=backtest.y[rows],
-        partner=backtest.partner[rows], log_odds=backtest.log_odds[rows].reset_index(drop=True),
+        as_of=backtest.as_of[rows].reset_index(drop=True), cluster=backtest.cluster[rows],
+        log_odds=backtest.log_odds[rows].reset_index(drop=True),
         baselines=backtest.baselines[rows].reset_index(drop=True),
         known={cut: labels[rows] for cut, labels in backtest.known.items()},
     )  # fmt: skip
-    evaluation, choice = judge(short, seed=0)
+    evaluation, choice, _ = judge(short, simplest=recipe.simplest, seed=0)
     assert not evaluation["replayed"]
     assert set(choice.weights.values()) == {1 / 3}
     assert choice.calibration.slope == 1.0

@@ -144,21 +144,29 @@ def write_report(eco: Ecosystem, *, as_of: dt.datetime, skipped: Mapping[str, st
     ModelError
         If the scores are those of another model than the champion.
     """
+    from partnerml import tasks
     from partnerml.report import Scored, build_report
 
     config = eco.config
-    reasons = dict(skipped or {})
-    scored = None
-    path = scores_path(config.out, "churn", as_of)
-    if path.is_file() and "churn" not in reasons:
-        scored = Scored(*_scores_and_model(config, path, "churn"))
-    elif "churn" not in reasons:
-        reasons["churn"] = f"There are none for {as_of:%Y-%m-%d}: run partnerml score churn --as-of {as_of:%Y-%m-%d}."
+    reasons, scored = dict(skipped or {}), {}
+    for task in tasks.wanted(eco):
+        path = scores_path(config.out, task.name, as_of)
+        if task.name in reasons:
+            continue
+        if path.is_file():
+            scored[task.name] = Scored(*_scores_and_model(config, path, task.name))
+        else:
+            reasons[task.name] = (
+                f"There are none for {as_of:%Y-%m-%d}: run partnerml score {task.name} --as-of {as_of:%Y-%m-%d}."
+            )
+    partners = _about_partners(eco)
     page = build_report(
         as_of=as_of,
         validation=eco.validate(now=_NO_CLOCK),
-        churn=scored,
-        partners=_about_partners(eco),
+        churn=scored.pop("churn", None),
+        others=scored,
+        partners=partners,
+        names=_names(eco, partners),
         skipped=reasons,
         currency=None if config.data.currency is None else config.data.currency.to,
         cuts=config.report.bands,
@@ -191,6 +199,19 @@ def _about_partners(eco: Ecosystem) -> pd.DataFrame:
     return frame
 
 
+def _names(eco: Ecosystem, partners: pd.DataFrame) -> dict[str, str]:
+    """Return the names of partners, and of accounts and leads where there are any, by id."""
+    found: dict[str, str] = {}
+    for table, key, name in (("accounts", "account_id", "name"), ("leads", "lead_id", "account_name")):
+        if eco.has(table, name):
+            known = eco.table(table).select(key, name).to_pandas().dropna()
+            found |= dict(zip(known[key], known[name], strict=True))
+    if "name" in partners:
+        known = partners[["partner_id", "name"]].dropna()
+        found |= dict(zip(known["partner_id"], known["name"], strict=True))
+    return found
+
+
 class _Night:
     """One run of a night: what the stages share."""
 
@@ -209,7 +230,7 @@ class _Night:
         started = dt.datetime.now(dt.UTC)
         try:
             self._stage("validate", self._validate)
-            chosen = tasks.from_config(self.eco.config)
+            chosen = tasks.wanted(self.eco)
             for task in chosen:
                 self._stage(f"train:{task.name}", functools.partial(self._train, task))
             for task in chosen:
@@ -265,7 +286,14 @@ class _Night:
         if reason is not None:
             return Stage(name, SKIPPED, reason, repeated=True)
         try:
-            outcome = training.run(self.eco, task, until=self.as_of, seed=self.seed, progress=self.progress)
+            outcome = training.run(
+                self.eco,
+                task,
+                until=self.as_of,
+                trials=self.eco.config.tuning.trials,
+                seed=self.seed,
+                progress=self.progress,
+            )
         except NotEnoughDataError as error:
             return Stage(name, SKIPPED, str(error))
         if not outcome.promoted:
@@ -432,7 +460,7 @@ def latest_scores(out: Path) -> dt.datetime:
 
 def _meaning(config: Config) -> dict[str, Any]:
     """Return the part of the configuration that can change a result."""
-    without = ("engine", "output", "mlflow", "seed")
+    without = ("engine", "output", "mlflow", "seed", "outreach")
     meant = {key: value for key, value in config.resolved().items() if key not in without}
     # how features are kept, and not which: the result is the same
     return meant | {"features": {key: value for key, value in meant["features"].items() if key != "cells"}}

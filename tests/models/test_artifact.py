@@ -243,7 +243,9 @@ def test_loading_reaches_no_code_that_the_files_name(copy):
     state = json.loads((copy / "blend.json").read_text())
     state["components"]["logistic"]["type"] = "os.system"
     _forge(copy, "blend.json", state)
-    with pytest.raises(ModelError, match=r"cannot hold a component of type 'os.system'; known: BoostedTrees"):
+    with pytest.raises(
+        ModelError, match=r"cannot hold a component of type 'os.system'; known: BaggedPositiveUnlabelled, BoostedTrees"
+    ):
         load_model(copy)
 
 

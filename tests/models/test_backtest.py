@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from partnerml.errors import InputError
 from partnerml.models import LogLogistic, metrics
-from partnerml.models._backtest import BaseRate, backtest, replay, rolling_origin
+from partnerml.models._backtest import BaseRate, backtest, by_groups, embargoed, replay, rolling_origin
 
 GAP = pd.Timedelta(days=90)
 
@@ -29,12 +30,13 @@ def world(months=9, partners=200, seed=0, drift=0.0):
     return rows
 
 
-def backtested(rows):
+def backtested(rows, folds=None):
     return backtest(
         rows[["x", "noise"]],
         rows["y"],
         rows["partner"],
-        folds=rolling_origin(rows["as_of"], gap=GAP),
+        as_of=rows["as_of"],
+        folds=rolling_origin(rows["as_of"], gap=GAP) if folds is None else folds,
         gap=GAP,
         learners={
             "good": lambda X, y, cut: LogLogistic().fit(X[["x"]], y),
@@ -111,3 +113,80 @@ def test_base_rate_is_the_share_of_positives():
     assert said == pytest.approx(np.full(len(rows), rows["y"].mean()))
     certain = BaseRate.learn(rows[["x"]], rows["y"] * 0, rows["as_of"].max())
     assert np.isfinite(certain.log_odds)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 400), min_size=2, max_size=40), st.integers(1, 60), st.integers(0, 90), st.booleans())
+def test_an_embargo_keeps_training_rows_further_away(days, gap, embargo, censored):
+    as_of = pd.Series(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(days, unit="D"))
+    # a task that takes censored rows for what they are fits on all that came before the cut
+    reach = 0 if censored else gap
+    folds = rolling_origin(as_of, gap=pd.Timedelta(days=reach))
+    found = embargoed(folds, as_of, gap=pd.Timedelta(days=gap), embargo=pd.Timedelta(days=embargo))
+    told = {fold.cut: fold for fold in found}
+    for fold in folds:
+        cut = (fold.cut - pd.Timestamp("2024-01-01", tz="UTC")).days
+        rule = gap if all(days[k] + gap <= cut for k in fold.train) else 0
+        expected = [k for k in fold.train if days[k] + rule + embargo <= cut]
+        assert (told[fold.cut].train.tolist() if fold.cut in told else []) == expected
+        assert fold.cut not in told or told[fold.cut].test.tolist() == fold.test.tolist()
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 6)), min_size=8, max_size=60), st.integers(2, 4))
+def test_by_groups_nobody_is_predicted_by_a_model_that_saw_it_and_every_row_is_predicted_once(drawn, n_groups):
+    owner = pd.Series([f"P{who}" for who, _ in drawn])
+    as_of = pd.Series(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta([30 * k for _, k in drawn], unit="D"))
+    folds = rolling_origin(as_of, gap=pd.Timedelta(days=30))
+    if owner.nunique() < n_groups:
+        with pytest.raises(InputError, match=rf"at most one a partner, {owner.nunique()}; got {n_groups}"):
+            by_groups(folds, owner, n_groups=n_groups)
+        return
+    parts = by_groups(folds, owner, n_groups=n_groups, seed=3)
+    group = dict(
+        zip(sorted(owner.unique()), np.random.default_rng(3).permutation(owner.nunique()) % n_groups, strict=True)
+    )
+    assert np.ptp(np.bincount(list(group.values()))) <= 1
+    expected = []
+    for fold in folds:
+        for number in range(n_groups):
+            train = [k for k in fold.train if group[owner[k]] != number]
+            test = [k for k in fold.test if group[owner[k]] == number]
+            if train and test:
+                expected.append((fold.cut, train, test))
+    assert [(part.cut, part.train.tolist(), part.test.tolist()) for part in parts] == expected
+    assert all(not set(owner[part.train]) & set(owner[part.test]) for part in parts)
+
+
+def test_a_replay_by_groups_judges_the_same_rows_and_does_not_reward_knowing_a_partner():
+    rows = world(months=8, partners=150)
+    # a partner's own level, which its name gives away to whoever saw it
+    level = np.random.default_rng(1).normal(0, 2, size=150)
+    rows["noise"] = np.tile(np.arange(150.0), 8)
+    y = np.random.default_rng(2).random(len(rows)) < 1 / (1 + np.exp(-level[rows["noise"].astype(int)]))
+    rows["y"] = y.astype(float)
+
+    def learn(X, y, cut):
+        return _Memory(y.groupby(X["noise"]).mean())
+
+    folds = rolling_origin(rows["as_of"], gap=GAP)
+    common = {"as_of": rows["as_of"], "gap": GAP, "learners": {"memory": learn}, "baselines": {"b": BaseRate.learn}}
+    found = {}
+    for name, chosen in (("again", folds), ("never", by_groups(folds, rows["partner"], n_groups=5))):
+        seen = backtest(rows[["noise"]], rows["y"], rows["partner"], folds=chosen, **common)
+        judged, said = replay(seen)
+        found[name] = metrics(seen.y[judged], said["model"].to_numpy())
+    assert found["again"]["n"] == found["never"]["n"]
+    assert found["again"]["auc"] > 0.7
+    assert abs(found["never"]["auc"] - 0.5) < 0.08
+
+
+class _Memory:
+    """Gives each partner its share in training, and a stranger the mean."""
+
+    def __init__(self, shares):
+        self.shares = shares
+
+    def decision_function(self, X):
+        known = X["noise"].map(self.shares).fillna(self.shares.mean())
+        return np.log((known + 0.1) / (1.1 - known)).to_numpy()

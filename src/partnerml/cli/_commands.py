@@ -12,11 +12,13 @@ import click
 
 from partnerml.cli import _show
 from partnerml.cli._app import MOMENT, Result, Session, command
+from partnerml.cli._card import card
 from partnerml.cli._features import features
+from partnerml.cli._outreach import outreach
 from partnerml.errors import ConfigError, DataError, NoChampionError
 
 if TYPE_CHECKING:
-    from partnerml.config import Config
+    from partnerml.ecosystem import Ecosystem
     from partnerml.tasks import Task
 
 _logger = logging.getLogger("partnerml")
@@ -83,10 +85,12 @@ def validate(session: Session, *, now: dt.datetime | None) -> Result:
     "--until", type=MOMENT, metavar="DATE", help="Use what was known before it [default: the end of the dense data]."
 )
 @click.option(
-    "--trials", type=click.IntRange(min=0), default=0, show_default=True, help="Tuning trials; not available yet."
+    "--trials",
+    type=click.IntRange(min=0),
+    help="How many settings to try; 0 takes the defaults as they are [default: the configuration's].",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything drawn [default: the configuration's].")
-def train(session: Session, *, task: str, until: dt.datetime | None, trials: int, seed: int | None) -> Result:
+def train(session: Session, *, task: str, until: dt.datetime | None, trials: int | None, seed: int | None) -> Result:
     """Train TASK (or all), judge it out of time, register it, and promote it if it earns it.
 
     A model that is not surely better than the base rate and than the days since the last activity is not promoted:
@@ -96,17 +100,16 @@ def train(session: Session, *, task: str, until: dt.datetime | None, trials: int
     Examples:
       partnerml train churn
       partnerml train all --until 2026-03-01 --seed 1
+      partnerml train churn --trials 50
     """  # noqa: D301
     from partnerml import outputs, training
 
-    if trials:
-        raise ConfigError(f"--trials {trials}: tuning is not available in this version; leave it at 0")
     with session.ecosystem() as eco, outputs.lock(eco.config.out, purpose="partnerml train"):
-        chosen = _several(eco.config, task)
+        chosen = _several(eco, task)
         drawn = eco.config.seed if seed is None else seed
+        tried = eco.config.tuning.trials if trials is None else trials
         outcomes = [
-            training.run(eco, each, until=until, trials=trials, seed=drawn, progress=session.progress)
-            for each in chosen
+            training.run(eco, each, until=until, trials=tried, seed=drawn, progress=session.progress) for each in chosen
         ]
     document = {
         "models": [
@@ -118,6 +121,8 @@ def train(session: Session, *, task: str, until: dt.datetime | None, trials: int
                 "verdict": outcome.verdict,
                 "until": outcome.until,
                 "run_id": outcome.run_id,
+                "contest": outcome.contest,
+                "card": outcome.card,
                 "evaluation": outcome.metrics,
             }
             for outcome in outcomes
@@ -141,7 +146,7 @@ def score(session: Session, *, task: str, as_of: dt.datetime) -> Result:
     with session.ecosystem() as eco, outputs.lock(eco.config.out, purpose="partnerml score"):
         scored = [
             found
-            for each in _several(eco.config, task)
+            for each in _several(eco, task)
             if (found := _scored(session, eco, each, as_of, skips=task == _ALL)) is not None
         ]
         names = _names(eco) if scored else {}
@@ -288,15 +293,18 @@ def demo(session: Session, *, directory: Path, partners: int, force: bool) -> Re
     return Result(document, lambda console: _show.demo(console, shown))
 
 
-def _several(config: Config, name: str) -> Sequence[Task]:
+def _several(eco: Ecosystem, name: str) -> Sequence[Task]:
     from partnerml import tasks
 
     if name != _ALL:
-        return (tasks.configured(config, name),)
-    chosen = tasks.from_config(config)
+        return (tasks.configured(eco.config, name),)
+    chosen = tasks.wanted(eco)
     if not chosen:
-        raise ConfigError("the configuration lists no task; write `tasks: {churn: {}}`, or leave `tasks:` out")
+        raise ConfigError(
+            "there is no task to train or score: the configuration lists none, or the tables have no label of any; "
+            "write `tasks: {churn: {}}`, or map the tables events and deals"
+        )
     return chosen
 
 
-COMMANDS = (init, validate, features, train, score, rollback, nightly, report, demo)
+COMMANDS = (init, validate, features, train, card, score, rollback, outreach, nightly, report, demo)

@@ -45,8 +45,9 @@ def features(
 ) -> Result:
     """Build the features of TASK, as features.parquet with dictionary.json beside it.
 
-    TASK is churn (active partners), fit (partners and recruits as they were at joining) or close (pairs of lead and
-    partner as they were when assigned). Several dates get the same columns: those found before the first of them.
+    TASK is churn (active partners), fit (partners and recruits as they were at joining), propensity (accounts that are
+    not partners) or close (pairs of lead and partner as they were when assigned). Several dates get the same columns:
+    those found before the first of them.
 
     \b
     Examples:
@@ -130,7 +131,11 @@ def _written(data: Dataset, moment: dt.datetime, folder: Path) -> Mapping[str, A
 def _nobody(eco: Ecosystem, task: str, moment: dt.datetime) -> NotEnoughDataError:
     from partnerml import tasks
 
-    if task in tasks.NAMES:
+    if task == "churn":
         return tasks.nobody(eco, tasks.configured(eco.config, task), moment)
-    what = {"fit": "no partner and no recruit had joined", "close": "no lead had been assigned to a partner"}[task]
+    what = {
+        "fit": "no partner and no recruit had joined",
+        "propensity": "no account was there that is no partner and not excluded",
+        "close": "no lead had been assigned to a partner",
+    }[task]
     return NotEnoughDataError(f"{what} before {moment:%Y-%m-%d}, by what was known then: choose a later date")

@@ -113,7 +113,11 @@ def trained(console: Console, outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         evaluation(console, outcome.task, outcome.metrics)
         verdict = "promoted to champion" if outcome.promoted else "not promoted"
+        if "tuning" in outcome.metrics:
+            say(console, f"{outcome.task}: {outcome.metrics['tuning']['reason']}")
         say(console, f"{outcome.task} {outcome.version}: {verdict}; {outcome.verdict}")
+        if outcome.card is not None:
+            path(console, "card", outcome.card)
 
 
 _METRICS = ("auc", "average_precision", "brier", "log_loss", "mean_prediction")
@@ -159,9 +163,25 @@ def scored(console: Console, found: Sequence[tuple[Scores, Path]], names: Mappin
     for scores, place in found:
         by_band = scores.frame["band"].astype(str).value_counts()
         bands = ", ".join(f"{by_band.get(band, 0):,} {band}" for band in ("critical", "high", "medium", "low"))
-        top(console, f"{scores.task}: whom to call first", scores.frame, names)
-        say(console, f"{len(scores):,} partners scored by model {scores.model_version}: {bands}")
+        if scores.task == "churn":
+            top(console, f"{scores.task}: whom to call first", scores.frame, names)
+        else:
+            highest(console, f"{scores.task}: the highest scores", scores, names)
+        say(console, f"{len(scores):,} rows scored by model {scores.model_version}: {bands}")
         path(console, "scores", place)
+
+
+def highest(console: Console, title: str, scores: Scores, names: Mapping[str, str]) -> None:
+    """Print the highest scores of a task, each with its first reason."""
+    columns = (*(name.removesuffix("_id") for name in scores.key), "score", "percentile", "first reason")
+    shown = table(title, *columns, numbers=("score", "percentile"))
+    for row in scores.frame.head(_SHOWN_PARTNERS).to_dict("records"):
+        keys = [str(row[name]) for name in scores.key]
+        called = [f"{names[key]} ({key})" if key in names else key for key in keys]
+        reasons = list(row["reasons"])
+        first = reasons[0]["text"] if reasons else ""
+        add(shown, *called, f"{row['score']:.3f}", f"{row['percentile']:.0f}", first)
+    console.print(shown)
 
 
 def top(console: Console, title: str, frame: pd.DataFrame, names: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from partnerml.config._data import (
     unknown_column,
 )
 from partnerml.config._describe import KeyInfo, describe
+from partnerml.config._evaluation import EvaluationConfig
 from partnerml.config._features import (
     DEFAULT_TRAITS,
     FEATURE_SOURCES,
@@ -32,27 +33,40 @@ from partnerml.config._models import (
     TasksConfig,
     ValidationConfig,
 )
+from partnerml.config._outreach import REASON_KINDS, ActionabilityConfig, OutreachConfig
 from partnerml.config._reading import nearest
+from partnerml.config._tasks_close import CloseConfig
+from partnerml.config._tasks_fit import FitConfig
+from partnerml.config._tasks_propensity import PropensityConfig
+from partnerml.config._tuning import TuningConfig
 
 __all__ = [
     "DEFAULT_TRAITS",
     "FEATURE_SOURCES",
     "MAX_EVENT_TYPES",
+    "REASON_KINDS",
+    "ActionabilityConfig",
     "ActivityConfig",
     "BlockConfig",
     "ChurnConfig",
+    "CloseConfig",
     "ColumnConfig",
     "Config",
     "CurrencyConfig",
     "DataConfig",
     "EngineConfig",
+    "EvaluationConfig",
     "FeaturesConfig",
+    "FitConfig",
     "KeyInfo",
     "MlflowConfig",
+    "OutreachConfig",
     "PeersConfig",
+    "PropensityConfig",
     "ReportConfig",
     "TasksConfig",
     "TraitsConfig",
+    "TuningConfig",
     "ValidationConfig",
     "describe",
     "nearest",

@@ -37,8 +37,11 @@ NEVER_TRAITS = (
     "max_open_leads",
 )
 
+# whether it is a partner and whose is what is predicted; which company it is says nothing of others
+NEVER_OF_ACCOUNTS = ("account_id", "is_partner", "partner_since", "partner_id", "owner_partner_id", "name", "domain")
+
 # the first part of the names of features, and the two kinds of events that are no types
-FEATURE_SOURCES = ("events", "deals", "certifications", "activity", "partners", "pair")
+FEATURE_SOURCES = ("events", "deals", "certifications", "activity", "partners", "accounts", "pair")
 _PEERS = "peers__"
 _RESERVED_TYPES = ("all", "other")
 MAX_EVENT_TYPES = 60  # with the others they share one 64-bit mask in `distinct_types`
@@ -70,6 +73,17 @@ class TraitsConfig(Model):
                 raise refusal(
                     f"{name} changes with what is predicted, and `partners` holds it as it is now; it becomes a "
                     "feature from partner_history only, without being named here"
+                )
+        return value
+
+    @pydantic.field_validator("accounts")
+    @classmethod
+    def _of_any_company(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name in NEVER_OF_ACCOUNTS:
+                raise refusal(
+                    f"{name} tells whether the account is a partner, or which one it is; name columns that were known "
+                    "before anybody became one, such as industry, country or employees"
                 )
         return value
 

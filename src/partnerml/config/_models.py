@@ -13,13 +13,18 @@ from pydantic import BeforeValidator, Field
 
 from partnerml.config._base import Model, Texts, as_text, as_tuple, refusal
 from partnerml.config._data import DataConfig
+from partnerml.config._evaluation import EvaluationConfig
 from partnerml.config._features import FeaturesConfig, TraitsConfig
+from partnerml.config._outreach import OutreachConfig
 from partnerml.config._reading import absolute, apply_override, explain, parse_yaml
+from partnerml.config._tasks_close import CloseConfig
+from partnerml.config._tasks_fit import FitConfig
+from partnerml.config._tasks_propensity import PropensityConfig
+from partnerml.config._tuning import TuningConfig
 from partnerml.errors import ConfigError
 
 # known to the contract, not to this version: refused by name, so that nobody takes the silence for a result
-_LATER_TASKS = ("fit", "propensity", "close")
-_LATER_SECTIONS = ("routing", "outreach", "monitoring")
+_LATER_SECTIONS = ("routing", "monitoring")
 
 
 class ActivityConfig(Model):
@@ -68,11 +73,12 @@ class ChurnConfig(Model):
 class TasksConfig(Model):
     """The tasks that `all` trains and scores."""
 
-    later: ClassVar[tuple[str, ...]] = _LATER_TASKS
-
     churn: ChurnConfig | None = Field(default=None, description="churn risk; `churn: {}` takes every default")
+    fit: FitConfig | None = Field(default=None, description="which recruit will succeed, by its traits")
+    propensity: PropensityConfig | None = Field(default=None, description="propensity of accounts to become partners")
+    close: CloseConfig | None = Field(default=None, description="how likely a partner is to win a lead")
 
-    @pydantic.field_validator("churn", mode="before")
+    @pydantic.field_validator("churn", "fit", "propensity", "close", mode="before")
     @classmethod
     def _named_is_wanted(cls, value: object) -> object:
         # `churn:` with nothing behind it is YAML's null: the task is listed, so it is wanted
@@ -142,14 +148,18 @@ class Config(Model):
         default_factory=FeaturesConfig, description="which features there are, and how they are kept"
     )
     output: str = Field(default="out", description="OUT: where scores, models, rejects and reports go")
-    tasks: TasksConfig = Field(
-        default_factory=lambda: TasksConfig(churn=ChurnConfig()),
-        description="without it, every task whose tables exist; a task that is not listed is not trained by `all`",
+    tasks: TasksConfig | None = Field(
+        default=None,
+        description="without it, every task whose tables and labels exist; if there is one, a task that it does not "
+        "list is not trained by `all`",
     )
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="how strictly models are judged")
+    tuning: TuningConfig = Field(default_factory=TuningConfig, description="how much is spent on better settings")
     validation: ValidationConfig = Field(default_factory=ValidationConfig, description="how much may be wrong")
     engine: EngineConfig = Field(default_factory=EngineConfig, description="limits of the embedded DuckDB")
     mlflow: MlflowConfig = Field(default_factory=MlflowConfig, description="where models are registered")
     report: ReportConfig = Field(default_factory=ReportConfig, description="how scores are shown")
+    outreach: OutreachConfig = Field(default_factory=OutreachConfig, description="whom to call first")
     seed: int = Field(default=0, ge=0, lt=2**31, description="of everything drawn; same input and seed, same bytes")
 
     @classmethod
@@ -236,5 +246,6 @@ class Config(Model):
         """Return every key with its value, as plain JSON values; `from_dict` reads it back."""
         tree = self.model_dump(mode="json", by_alias=True)
         # a task that is null would read as one that is listed
-        tree["tasks"] = {name: task for name, task in tree["tasks"].items() if task is not None}
+        if tree["tasks"] is not None:
+            tree["tasks"] = {name: task for name, task in tree["tasks"].items() if task is not None}
         return tree

@@ -9,6 +9,8 @@ A saved model holds JSON and LightGBM's own text format, nothing that is run whe
     blend.json        components, weights, calibration
     hazard.json       the curve of risk over time
     evaluation.json   how good it was, out of time, beside its baselines
+    NAME.json         what else belongs to the model of a task, such as the profile of its ideal partner
+    NAME.json         any other document of the model, such as its importance
     blend.….txt       a long text of the state, such as a booster
 
 The version of a model is a hash over these files: the same model has the same version and the same bytes wherever it
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 
 BASE = "base"
 _LIFELONG = "__ever"  # how the names of such features end
+# the files of every model; a task may add its own
+_PARTS = ("manifest", "model", "catalogue", "dictionary", "blend", "hazard", "evaluation")
+_DOCUMENT = re.compile(r"[a-z][a-z0-9_]*")
 
 FloatArray = NDArray[np.float64]
 
@@ -67,6 +73,8 @@ class Model:
         Metrics out of time, beside the baselines, as JSON values.
     training : mapping
         Until when, on which rows, with which seed, as JSON values.
+    documents : mapping of str to mapping or list
+        What else is kept with the model, by name, as JSON values: a file each.
     """
 
     task: Mapping[str, Any]
@@ -78,11 +86,17 @@ class Model:
     hazard: DiscreteTimeHazard | None
     evaluation: Mapping[str, Any]
     training: Mapping[str, Any]
+    documents: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # plain values now, so that a model is the same before it was saved and after it was loaded
-        for name in ("task", "catalogue", "evaluation", "training"):
+        for name in ("task", "catalogue", "evaluation", "training", "documents"):
             object.__setattr__(self, name, plain(getattr(self, name), name))
+        if wrong := [name for name in self.documents if name in _PARTS or not _DOCUMENT.fullmatch(name)]:
+            raise InternalError(
+                f"a document of a model is named by small letters, digits and _, and not {', '.join(_PARTS)}; "
+                f"got {first_of(wrong)}"
+            )
         names = sorted(self.blend.components)
         parts = {name: self.blend.components[name] for name in names}
         # sums of floats depend on their order: that of the files, then, before and after
@@ -103,6 +117,7 @@ class Model:
         hazard: DiscreteTimeHazard | None = None,
         evaluation: Mapping[str, Any],
         training: Mapping[str, Any],
+        documents: Mapping[str, Any] | None = None,
     ) -> Self:
         """Put a model together; columns and vocabulary are those that its components were fitted on.
 
@@ -118,6 +133,8 @@ class Model:
             The scorer.
         hazard : DiscreteTimeHazard, optional
             The curve of risk.
+        documents : mapping, optional
+            What else is to be kept, by name: JSON values.
         """
         described = catalogue.to_dict() if hasattr(catalogue, "to_dict") else catalogue
         vocabulary: dict[str, tuple[str, ...]] = {}
@@ -128,7 +145,18 @@ class Model:
             if learnt is not None:
                 vocabulary |= {name: values for name, values in learnt.vocabulary.items() if name in read}
         columns = tuple(str(name) for name in dict.fromkeys(read))
-        return cls(task, described, tuple(dictionary), columns, vocabulary, blend, hazard, evaluation, training)
+        known = tuple(dictionary)
+        return cls(task, described, known, columns, vocabulary, blend, hazard, evaluation, training, documents or {})
+
+    def with_documents(self, documents: Mapping[str, Any]) -> Self:
+        """Return the model with more documents, JSON values by name; one of a name that is there takes its place.
+
+        Raises
+        ------
+        InternalError
+            If a name is that of another file of a model.
+        """
+        return dataclasses.replace(self, documents={**self.documents, **documents})
 
     def _read(self) -> list[str]:
         beyond = [] if self.hazard is None else list(self.hazard.feature_names_in_)
@@ -150,7 +178,7 @@ class Model:
             "hazard": None if self.hazard is None else self.hazard.to_state(),
             "evaluation": self.evaluation,
         }
-        return encode(documents)
+        return encode(documents | dict(self.documents))
 
     @functools.cached_property
     def version(self) -> str:
@@ -185,8 +213,9 @@ class Model:
     def horizon_days(self) -> float:
         """The days that the score looks ahead."""
         for block in (self.task, *(part for part in self.task.values() if isinstance(part, Mapping))):
-            if "horizon_days" in block:
-                return float(block["horizon_days"])
+            for name in ("horizon_days", "success_days"):
+                if name in block:
+                    return float(block[name])
         raise InternalError("the task of the model says no horizon_days")
 
     def aligned(self, X: pd.DataFrame) -> pd.DataFrame:
@@ -245,6 +274,26 @@ class Model:
         share = (weights / weights.sum())[:, None]
         centre = (share * alone).sum(axis=0)
         return np.asarray(np.sqrt((share * (alone - centre) ** 2).sum(axis=0)))
+
+    def interval(self, scores: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Return the interval of the mean probability of rows that are scored alike, two arrays of shape (n,).
+
+        Parameters
+        ----------
+        scores : array-like of shape (n,)
+            Scores of this model.
+
+        Raises
+        ------
+        ModelError
+            If the model was not judged in groups of similar rows.
+        """
+        groups = self.evaluation.get("groups")
+        if not groups:
+            raise ModelError("the evaluation of the model holds no intervals; train it again")
+        from partnerml.models._intervals import GroupIntervals
+
+        return GroupIntervals.from_dict(groups).interval(scores)
 
     def risk_curve(self, X: pd.DataFrame, days: Sequence[float], scores: ArrayLike | None = None) -> FloatArray:
         """Return P(T <= as_of + d) for each d in days, shape (n, len(days)).
@@ -343,4 +392,11 @@ def _rebuilt(files: Mapping[str, bytes]) -> Model:
         hazard=hazard,
         evaluation=document("evaluation"),
         training=facts["training"],
+        documents={name: document(name) for name in _beyond(files)},
     )
+
+
+def _beyond(files: Mapping[str, bytes]) -> list[str]:
+    """Return the names of the documents that not every model has."""
+    names = (name.removesuffix(".json") for name in files if name.endswith(".json"))
+    return sorted(name for name in names if name not in _PARTS)

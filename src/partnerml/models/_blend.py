@@ -22,7 +22,13 @@ _COMPONENTS = {
     "BoostedTrees": "partnerml.models._classifier",
     "LogLogistic": "partnerml.models._logistic",
     "BuyTillYouDie": "partnerml.models._buy_till_you_die",
+    "PeerRate": "partnerml.models._shrinkage",
+    "SuccessHazard": "partnerml.models._success",
+    "BaggedPositiveUnlabelled": "partnerml.models._positive_unlabelled",
 }
+
+# how far the weights of the components may lie apart, in the scale of their log-odds
+SPREAD = 0.25
 
 
 class Component(Protocol):
@@ -140,7 +146,7 @@ def choose_weights(
     y: ArrayLike,
     sample_weight: ArrayLike | None = None,
     *,
-    spread: float = 0.25,
+    spread: float = SPREAD,
     min_share: float = 0.05,
 ) -> dict[str, float]:
     """Choose the weights of a blend on rows that no component was fitted on.

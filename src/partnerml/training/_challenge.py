@@ -1,0 +1,133 @@
+"""Whether a trained model becomes champion: it has to beat its baselines, and then the champion, on rows of its own.
+
+The champion must not have learnt from the rows that it is judged on. Rows whose moment lies at or after the champion's
+`until` are safe: it has seen nothing of what came after them. The new model speaks there by its replay, fitted at each
+origin on what was known then; so neither has seen an outcome. A champion that was trained a short while ago has no such
+rows yet: there the two recipes are compared, by the replays of both, on the rows that both have.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from partnerml import tasks
+from partnerml.errors import InputError, ModelError
+from partnerml.features import Catalogue
+from partnerml.moments import moment as moment_of
+
+if TYPE_CHECKING:
+    from partnerml.ecosystem import Ecosystem
+    from partnerml.models import Contest, Model, Registered, Registry
+    from partnerml.tasks import Task
+    from partnerml.training._recipe import Trained
+
+REPLAY = "replay"  # the table of a run that holds the judged rows
+
+
+def challenge(eco: Ecosystem, task: Task, trained: Trained, registry: Registry, *, until: dt.datetime) -> Contest:
+    """Hold a trained model against its baselines and against the champion.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    task : Task
+    trained : Trained
+    registry : Registry
+        Knows the champion.
+    until : datetime
+        What was known before it was used for training.
+    """
+    from partnerml.models import Contest
+
+    verdict = trained.model.evaluation["verdict"]
+    reason = str(verdict["reason"])
+    if not verdict["promoted"]:
+        return Contest(False, "no signal", reason)
+    current = registry.current(task.name)
+    if current is None:
+        return Contest(True, "first", reason)
+    if current.model_version == trained.model.version:
+        return Contest(True, "same", f"it is the champion, byte for byte; {reason}", current.model_version)
+    try:
+        champion = registry.champion(task.name)
+        return _against(eco, trained, champion, current, registry, until=until)
+    except _NotComparableError as error:
+        return Contest(True, "incomparable", f"{error}; on its own: {reason}", current.model_version)
+    except ModelError as error:
+        words = f"the champion cannot be asked ({error}); on its own: {reason}"
+        return Contest(True, "incomparable", words, current.model_version)
+
+
+class _NotComparableError(Exception):
+    """Two models cannot be held against each other; says why."""
+
+
+def _against(
+    eco: Ecosystem, trained: Trained, champion: Model, current: Registered, registry: Registry, *, until: dt.datetime
+) -> Contest:
+    from partnerml.models import Contest, decide, enough
+
+    if champion.task.get("label") != trained.model.task.get("label"):
+        raise _NotComparableError("the champion predicts another label than the task now asks for")
+    replay = trained.replay
+    if replay.empty:
+        raise _NotComparableError("rows without time leave nothing to compare with the champion on")
+    seed = int(trained.model.training["seed"])
+    ended = pd.Timestamp(champion.training["until"])
+    fresh = replay[(replay["as_of"] >= ended).to_numpy()]
+    if enough(fresh["y"]):
+        rows = fresh.assign(champion=_scores(eco, champion, trained, fresh, until=until))
+        return decide(_sorted(rows), model=trained.model, champion=champion, which="fresh", seed=seed)
+    said = registry.table(current, REPLAY)
+    keys = [name for name in _keys(trained.model) if said is not None and name in said]
+    if said is not None and keys:
+        rows = replay.merge(said[[*keys, "score"]].rename(columns={"score": "champion"}), on=keys, how="inner")
+        if enough(rows["y"]):
+            return decide(_sorted(rows), model=trained.model, champion=champion, which="replayed", seed=seed)
+    words = (
+        f"{len(fresh)} rows with a known label lie after {ended:%Y-%m-%d}, when the champion's training ended, and its "
+        "own backtest has no rows in common: too few to tell who is better. Train again when more labels are mature"
+    )
+    return Contest(False, "no rows", words, champion.version)
+
+
+def _keys(model: Model) -> list[str]:
+    return list(dict.fromkeys([*model.task["key"], "as_of"]))
+
+
+def _sorted(rows: pd.DataFrame) -> pd.DataFrame:
+    # the bootstrap sums over rows in this order
+    return rows.sort_values(["cluster", "as_of", "score"], kind="stable", ignore_index=True)
+
+
+def _scores(
+    eco: Ecosystem, champion: Model, trained: Trained, rows: pd.DataFrame, *, until: dt.datetime
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return what the champion says of some rows of the replay, shape (n,)."""
+    if trained.X is not None and _same_features(champion, trained.model, list(trained.X.columns)):
+        return champion.predict_proba(trained.X.loc[rows.index])
+    task = tasks.Task.from_dict(trained.model.task)
+    # where rows have moments of their own, those before the last one asked for are built: until takes them all in
+    moments = sorted({*(moment_of(moment) for moment in rows["as_of"]), until})
+    try:
+        catalogue = Catalogue.from_dict(champion.catalogue)
+        built = tasks.build_dataset(eco, task, as_of=moments, until=until, catalogue=catalogue)
+    except InputError as error:
+        raise _NotComparableError(f"the champion's features cannot be built ({error})") from error
+    keys = _keys(trained.model)
+    places = built.keys[keys].assign(_place=np.arange(len(built)))
+    found = rows[keys].merge(places, on=keys, how="left")["_place"]
+    if found.isna().any():
+        raise _NotComparableError(f"{int(found.isna().sum())} of {len(rows)} rows have no features for the champion")
+    return champion.predict_proba(built.X.iloc[found.to_numpy(dtype=np.intp)])
+
+
+def _same_features(champion: Model, model: Model, columns: Sequence[str]) -> bool:
+    """Tell whether the champion's columns are among those at hand, and mean the same."""
+    beside = [{k: v for k, v in each.catalogue.items() if k != "features"} for each in (champion, model)]
+    return set(champion.columns) <= set(columns) and beside[0] == beside[1]
