@@ -88,3 +88,13 @@ def test_one_label_is_refused():
 def test_the_state_is_plain_and_complete():
     fitted = PlattCalibrator.fit(*draw(500, 1.3, 0.2))
     assert PlattCalibrator.from_state(json.loads(json.dumps(fitted.to_state()))) == fitted
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-20, 20), st.integers(2, 900), st.integers(2, 9))
+@example(constant=-1.8405496, n=700, every=7)
+def test_a_constant_says_the_base_rate(constant, n, every):
+    y = (np.arange(n) % every == 0).astype(float)
+    raw = np.full(n, constant)
+    said = expit(PlattCalibrator.fit(raw, y, np.ones(n)).apply(raw))
+    assert said == pytest.approx(np.full(n, y.mean()), abs=1e-8)

@@ -95,7 +95,9 @@ def _maximum_likelihood(raw: Array, target: Array, weight: Array) -> tuple[float
     share = weight / weight.sum()
     centre = float(np.sum(share * raw))
     spread = float(np.sqrt(np.sum(share * (raw - centre) ** 2)))
-    scale = spread if spread > 0 else 1.0
+    # of a constant, the mean is off by its last digit: that is no spread to scale by
+    constant = raw.min() == raw.max()
+    scale = spread if spread > 0 and not constant else 1.0
     unit = (raw - centre) / scale
     # A ridge far below the noise of any sample: it only keeps separable classes finite.
     ridge = 1e-9
