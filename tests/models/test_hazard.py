@@ -179,3 +179,31 @@ def test_a_shift_is_one_step_in_log_odds():
 def test_a_horizon_between_the_days_bounds_them():
     moved = shifted([[0.2, 0.4]], [0.3], [0.7])
     assert moved[0, 0] < 0.7 < moved[0, 1]
+
+
+def test_free_levels_have_the_events_that_were_seen():
+    X, _, duration, observed, follow_up = make_world(2_000)
+    tight = LogLogistic(C=1e-4)
+    drawn, free = (
+        DiscreteTimeHazard(GRID, base=tight, free_levels=freed).fit(X, duration, observed, follow_up_days=follow_up)
+        for freed in (False, True)
+    )
+    periods = person_periods(duration, observed, GRID, follow_up_days=follow_up)
+    for model, far in ((drawn, True), (free, False)):
+        said = expit(model.hazards(X))[periods.rows, periods.interval]
+        off = [abs(said[periods.interval == j].sum() - periods.event[periods.interval == j].sum()) for j in range(3)]
+        assert (max(off) > 20) == far
+        assert far or max(off) < 0.5
+    assert not drawn.levels_.any()
+    assert "levels" not in drawn.to_state()
+    again = DiscreteTimeHazard.from_state(json.loads(json.dumps(free.to_state())))
+    np.testing.assert_array_equal(again.hazards(X[:20]), free.hazards(X[:20]))
+
+
+def test_an_interval_without_an_event_keeps_a_finite_level():
+    X = pd.DataFrame({"count": np.arange(40.0)})
+    duration = np.where(np.arange(40) < 10, 20.0, 200.0)
+    model = DiscreteTimeHazard((90.0, 180.0), free_levels=True).fit(X, duration, duration < 90)
+    curve = model.cumulative(X, [90.0, 180.0]).mean(axis=0)
+    assert curve[0] == pytest.approx(0.25, abs=0.01)
+    assert 0 < curve[1] - curve[0] < 0.02

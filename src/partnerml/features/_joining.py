@@ -20,6 +20,7 @@ from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._measure import Family
 from partnerml.features._spine import naive_utc
 from partnerml.features._stream import microseconds
+from partnerml.features._success import SuccessLabel, known_successes, success_labels, waiting_partners
 from partnerml.features._traits import (
     columns_of,
     features_of,
@@ -40,8 +41,15 @@ _TABLES = ("partners", "partner_history", "recruits")
 _TYPES: Mapping[str, str] = {"text": "string", "number": "float64", "list": "array<string>", "moment": "timestamp(6)"}
 
 
-def build_joining(eco: Ecosystem, *, catalogue: Catalogue, as_of: Moment) -> Dataset:
-    """Build the traits of partners and recruits as they were at joining.
+def build_joining(
+    eco: Ecosystem,
+    *,
+    catalogue: Catalogue,
+    as_of: Moment,
+    label: SuccessLabel | None = None,
+    until: Moment | None = None,
+) -> Dataset:
+    """Build the traits of partners and recruits as they were at joining, and what became of them.
 
     Parameters
     ----------
@@ -50,12 +58,16 @@ def build_joining(eco: Ecosystem, *, catalogue: Catalogue, as_of: Moment) -> Dat
         Traits alone; see `joining_features`.
     as_of : moment
         Who had joined, or was recruited, then. Zoned, or naive and taken as UTC.
+    label : SuccessLabel, optional
+        With it the rows have labels, and recruits without a joining date are left out: of them nothing can be known.
+    until : moment, optional
+        Labels use what was known before it; by default `Ecosystem.default_until`.
 
     Returns
     -------
     Dataset
         Keys ``partner_id`` and ``as_of``, the moment of joining (the one asked for where a recruit has none), sorted
-        by (as_of, partner_id); without labels.
+        by (as_of, partner_id).
 
     Raises
     ------
@@ -67,23 +79,55 @@ def build_joining(eco: Ecosystem, *, catalogue: Catalogue, as_of: Moment) -> Dat
     if others:
         raise ConfigError(f"feature {others[0].name}: at joining a partner has traits and no history; leave it out")
     moment = naive_utc(as_of)
+    known_until = None if label is None else naive_utc(eco.default_until() if until is None else until)
     table = joining_columns(eco, catalogue.features, vocabularies=catalogue.vocabularies, as_of=moment)
+    if label is not None and known_until is not None:
+        rows = joining_rows(eco, as_of=moment)
+        labels = success_labels(eco, label, rows=rows.filter(rows.dated), until=known_until)
+        table = table.inner_join(labels, "partner_id")
+    spec = {
+        "joining": moment.isoformat(),
+        "catalogue": catalogue.to_dict(),
+        "label": None if label is None else label.to_dict(),
+        "until": None if known_until is None else known_until.isoformat(),
+    }
     frame = eco.backend.to_pyarrow(table).to_pandas(date_as_object=False)
-    keys = frame[["partner_id", "as_of"]].astype({"partner_id": "str", "as_of": "datetime64[us]"})
-    order = keys.sort_values(["as_of", "partner_id"]).index
-    keys = keys.loc[order].reset_index(drop=True).assign(as_of=lambda rows: rows["as_of"].dt.tz_localize("UTC"))
+    return _dataset(eco, frame, catalogue, spec, labelled=label is not None)
+
+
+def waiting_at(eco: Ecosystem, label: SuccessLabel, *, as_of: Moment) -> pd.Index:
+    """Return the partners and recruits whose success is still open at a moment; see `waiting_partners`."""
+    return waiting_partners(eco, label, rows=joining_rows(eco, as_of=naive_utc(as_of)), as_of=as_of)
+
+
+def successes_as_known(
+    eco: Ecosystem, label: SuccessLabel, *, as_of: Moment, untils: Sequence[Moment]
+) -> list[pd.DataFrame]:
+    """Return the labels of who had joined at a moment as they were known at several others; see `known_successes`."""
+    rows = joining_rows(eco, as_of=naive_utc(as_of))
+    return known_successes(eco, label, rows=rows.filter(rows.dated), untils=untils)
+
+
+def _dataset(
+    eco: Ecosystem, frame: pd.DataFrame, catalogue: Catalogue, spec: Mapping[str, Any], *, labelled: bool
+) -> Dataset:
+    frame = frame.astype({"partner_id": "str", "as_of": "datetime64[us]"})
+    frame = frame.sort_values(["as_of", "partner_id"], ignore_index=True)
+    keys = frame[["partner_id", "as_of"]].assign(as_of=lambda rows: rows["as_of"].dt.tz_localize("UTC"))
     forms = {name: _form(eco, name) for name in columns_of(catalogue.features)}
     texts = {f.name for f in catalogue.features if f.measure == "trait" and forms[f.kind] == "text"}
-    X = frame.loc[order, list(catalogue.names)].reset_index(drop=True)
+    X = frame[list(catalogue.names)]
     X = X.astype({name: "category" if name in texts else "float64" for name in X.columns}).copy()
     tables = "+".join(table for table in reversed(_TABLES) if eco.has(table))
     dictionary = tuple(
         describe(feature, table=tables, unit="category" if feature.name in texts else "number")
         for feature in catalogue.features
     )
-    spec = {"joining": moment.isoformat(), "catalogue": catalogue.to_dict()}
+    y = frame["y"].astype("float64") if labelled else None
+    times = frame[["duration_days", "observed"]].astype({"observed": bool}) if labelled else None
+    labels = None if times is None or y is None else times.assign(y=y)
     weights = pd.Series(1.0, index=X.index, name="weight")
-    return Dataset(keys, X, None, None, weights, dictionary, fingerprint(spec, [keys, X, None]))
+    return Dataset(keys, X, y, times, weights, dictionary, fingerprint(spec, [keys, X, labels]))
 
 
 def joining_rows(eco: Ecosystem, *, as_of: datetime) -> ibis.Table:
@@ -98,9 +142,9 @@ def joining_rows(eco: Ecosystem, *, as_of: datetime) -> ibis.Table:
     Returns
     -------
     ibis.Table
-        ``partner_id``; ``as_of``, the moment of joining, or the one asked for where a recruit has none; ``recruit``,
-        whether it has a row in ``recruits``. Partners without joined_at that are no recruits are left out, and so is
-        who joins later than was known at as_of.
+        ``partner_id``; ``as_of``, the moment of joining, or the one asked for where a recruit has none; ``dated``,
+        whether it has one; ``recruit``, whether it has a row in ``recruits``. Partners without joined_at that are no
+        recruits are left out, and so is who joins later than was known at as_of.
     """
     moment = ibis.literal(as_of, type="timestamp(6)")
     rows = _dated(eco, "partners").filter(_.joined_at.notnull())  # noqa: PD004 (an Ibis column)
@@ -117,7 +161,12 @@ def joining_rows(eco: Ecosystem, *, as_of: datetime) -> ibis.Table:
     else:
         rows = rows.mutate(recruit=ibis.literal(False))
     rows = rows.filter((rows.known_at < moment).fill_null(True))
-    return rows.select("partner_id", as_of=rows.joined_at.fill_null(moment), recruit=rows.recruit)
+    return rows.select(
+        "partner_id",
+        as_of=rows.joined_at.fill_null(moment),
+        dated=rows.joined_at.notnull(),  # noqa: PD004 (an Ibis column)
+        recruit=rows.recruit,
+    )
 
 
 def _dated(eco: Ecosystem, table: str) -> ibis.Table:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 from sklearn.base import clone
 
@@ -18,8 +19,13 @@ from partnerml.models._binary import Array, BinaryScorer, State
 from partnerml.models._logistic import LogLogistic
 
 INTERVAL = "hazard__interval"
-_BASES = {"BoostedTrees": "partnerml.models._classifier", "LogLogistic": "partnerml.models._logistic"}
+_BASES = {
+    "BoostedTrees": "partnerml.models._classifier",
+    "LogLogistic": "partnerml.models._logistic",
+    "MonthlyTrees": "partnerml.models._success",
+}
 _TINY = 1e-12  # keeps log-odds finite
+_FURTHEST = 40.0  # in log-odds: where every hazard is 0 or 1 to the last digit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +60,16 @@ class DiscreteTimeHazard:
         Increasing ends of the intervals, in days from as_of; the first interval starts at 0.
     base : BinaryScorer, optional
         Classifier of the person-periods, with the interval as a text column; `LogLogistic` by default.
+    free_levels : bool
+        Move the log-odds of each interval, after the fit, so that it has as many events as were seen in it. A penalty
+        that keeps columns from saying too much draws the intervals together as well: with few rows the curve then
+        has the wrong shape, and P(T <= d) the wrong mean.
 
     Attributes
     ----------
     base_ : BinaryScorer
+    levels_ : array of shape (len(grid_days),)
+        What is added to the log-odds of each interval; 0 unless `free_levels`.
     feature_names_in_ : array of str
 
     References
@@ -66,9 +78,16 @@ class DiscreteTimeHazard:
     of events. Tutz and Schmid (2016), Modeling discrete time-to-event data.
     """
 
-    def __init__(self, grid_days: Sequence[float] = (90.0, 120.0, 180.0), *, base: BinaryScorer | None = None) -> None:
+    def __init__(
+        self,
+        grid_days: Sequence[float] = (90.0, 120.0, 180.0),
+        *,
+        base: BinaryScorer | None = None,
+        free_levels: bool = False,
+    ) -> None:
         self.grid_days = tuple(float(day) for day in grid_days)
         self.base = base
+        self.free_levels = free_levels
         if not self.grid_days or self.grid_days[0] <= 0 or np.any(np.diff(self.grid_days) <= 0):
             raise ConfigError(f"the days of a hazard grid must be positive and increase; got {list(grid_days)}")
 
@@ -107,7 +126,7 @@ class DiscreteTimeHazard:
         if sample_weight is not None:
             weight = weight * np.asarray(sample_weight, dtype=np.float64)[periods.rows]
         base = LogLogistic() if self.base is None else self.base
-        design = self._with_interval(X.iloc[periods.rows], periods.interval)
+        design = self.with_interval(X.iloc[periods.rows], periods.interval)
         # entries lie in the order of rows: those of earlier rows come before all of a row's own
         before = np.arange(len(X)) if known_rows is None else np.asarray(known_rows)
         known = np.searchsorted(periods.rows, before[periods.rows], side="left")
@@ -115,6 +134,10 @@ class DiscreteTimeHazard:
         self.feature_names_in_ = np.array(
             [name for name in self.base_.columns_.names if name != INTERVAL], dtype=object
         )
+        self.levels_ = np.zeros(len(self.grid_days))
+        if self.free_levels:
+            said = self.base_.decision_function(design)
+            self.levels_ = _levels(said, periods, weight, n_intervals=len(self.grid_days))
         return self
 
     def hazards(self, X: pd.DataFrame) -> Array:
@@ -122,7 +145,7 @@ class DiscreteTimeHazard:
         columns = X[list(self.feature_names_in_)] if set(self.feature_names_in_) <= set(X.columns) else X
         return np.column_stack(
             [
-                self.base_.decision_function(self._with_interval(columns, np.full(len(X), j)))
+                self.base_.decision_function(self.with_interval(columns, np.full(len(X), j))) + self.levels_[j]
                 for j in range(len(self.grid_days))
             ]
         )
@@ -157,7 +180,8 @@ class DiscreteTimeHazard:
     def to_state(self) -> State:
         """Return plain values for JSON."""
         base = {"type": type(self.base_).__name__, "state": self.base_.to_state()}
-        return {"grid_days": list(self.grid_days), "base": base}
+        state = {"grid_days": list(self.grid_days), "base": base}
+        return state | {"levels": self.levels_.tolist()} if self.free_levels else state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
@@ -166,12 +190,15 @@ class DiscreteTimeHazard:
         if kind not in _BASES:
             raise ModelError(f"a hazard cannot have a base of type {kind!r}; known: {', '.join(sorted(_BASES))}")
         fitted = getattr(importlib.import_module(_BASES[kind]), kind).from_state(state["base"]["state"])
-        model = cls(state["grid_days"], base=clone(fitted))
+        levels = state.get("levels")
+        model = cls(state["grid_days"], base=clone(fitted), free_levels=levels is not None)
         model.base_ = fitted
+        model.levels_ = np.asarray(levels or np.zeros(len(model.grid_days)), dtype=np.float64)
         model.feature_names_in_ = np.array([name for name in fitted.columns_.names if name != INTERVAL], dtype=object)
         return model
 
-    def _with_interval(self, X: pd.DataFrame, interval: NDArray[np.intp]) -> pd.DataFrame:
+    def with_interval(self, X: pd.DataFrame, interval: NDArray[np.intp]) -> pd.DataFrame:
+        """Return rows with the interval of the grid that each is asked about, as the base takes them."""
         names = np.array([f"to_{day:g}d" for day in self.grid_days], dtype=object)
         return X.assign(**{INTERVAL: pd.Categorical(names[interval], categories=names)})
 
@@ -259,6 +286,26 @@ def shifted(curve: ArrayLike, at_horizon: ArrayLike, score: ArrayLike) -> Array:
     moved = np.where(values <= anchor, np.minimum(moved, target), moved)
     moved = np.where(values >= anchor, np.maximum(moved, target), moved)
     return np.where(values == anchor, target, moved)
+
+
+def _levels(said: Array, periods: PersonPeriods, weight: Array, *, n_intervals: int) -> Array:
+    """Return by how much the log-odds of each interval must move for its expected events to be those seen.
+
+    Half a row with the hazard of all intervals together keeps the level finite where an interval had no event.
+    """
+    pooled = float(np.sum(weight * periods.event) / np.sum(weight))
+    centre = logit(pooled)
+
+    def level(rows: NDArray[np.intp]) -> float:
+        odds, event, share = said[rows], periods.event[rows], weight[rows]
+
+        def excess(move: float) -> float:
+            half_a_row = 0.5 * (expit(centre + move) - pooled)
+            return float(np.sum(share * (expit(odds + move) - event)) + half_a_row)
+
+        return float(brentq(excess, -_FURTHEST, _FURTHEST, xtol=1e-12))
+
+    return np.array([level(np.flatnonzero(periods.interval == j)) for j in range(n_intervals)])
 
 
 def _between(low: Array, high: Array, share: float) -> Array:

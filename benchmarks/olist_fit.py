@@ -1,0 +1,86 @@
+"""Partner fit on real data: merchants that Olist signed, by the public commands, beside Kaplan and Meier's rate.
+
+    python benchmarks/olist_fit.py [--data ../shared/data/olist] [--until 2018-04-20] [--test-until 2018-06-02]
+
+Trains on merchants signed before UNTIL by what was known then, most of them censored, and scores those signed from then
+to TEST-UNTIL, each as it was signed; only then looks at who sold within 90 days.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from partnerml import Ecosystem, load_model, tasks
+from partnerml.models import KaplanMeier, evaluate, perfect_ece
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "configs" / "olist.yaml"
+MATURE = "2018-09-01"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "olist")
+    parser.add_argument("--until", default="2018-04-20")
+    parser.add_argument("--test-until", default="2018-06-02")
+    arguments = parser.parse_args()
+    if not arguments.data.is_dir():
+        print(f"skipped: {arguments.data} is not there; name Olist's folder with --data")
+        return
+    with tempfile.TemporaryDirectory() as out:
+        overrides = [f"data.source={arguments.data}", f"output={out}"]
+        train = ["train", "fit", "-c", str(CONFIG), "--until", arguments.until, "--quiet"]
+        train += [part for override in overrides for part in ("--set", override)]
+        print("$ partnerml", *train, flush=True)
+        subprocess.run([sys.executable, "-m", "partnerml", *train], check=True)
+        compare(Path(out), overrides, arguments)
+
+
+def compare(out: Path, overrides: list[str], arguments: argparse.Namespace) -> None:
+    """Print the table: the model beside the rate that Kaplan and Meier's estimate gives on its training rows."""
+    model = load_model("models:/fit/1", store=out / "mlflow.db")
+    task = tasks.Task.from_dict(model.task)
+    with Ecosystem.open(CONFIG, overrides=overrides) as eco:
+        train = tasks.build_dataset(eco, task, as_of=arguments.until, until=arguments.until, catalogue=model.catalogue)
+        test = tasks.build_dataset(eco, task, as_of=MATURE, until=MATURE, catalogue=model.catalogue)
+    first, last = (pd.Timestamp(day, tz="UTC") for day in (arguments.until, arguments.test_until))
+    test = test.where(((test.as_of >= first) & (test.as_of <= last)).to_numpy())
+    rate = KaplanMeier.of(train.times["duration_days"], train.times["observed"]).event_rate(task.horizon_days)
+    said = {"model": model.predict_proba(test.X), "Kaplan and Meier": np.full(len(test), rate)}
+    report = evaluate(test.y.to_numpy(), said, test.keys["partner_id"].to_numpy(), n_boot=2000)
+    show(report, perfect_ece(said["model"]).to_dict())
+    seen = int(train.mature.sum())
+    print(f"trained on {len(train)} merchants, {seen} of them mature; blend {dict(model.blend.weights)}")
+    print(f"judged at {model.training['judged_days']} days: {model.evaluation['verdict']['reason']}")
+
+
+def show(report: dict, perfect: dict) -> None:
+    """Print metrics with intervals, the paired difference, and what a perfect model would show."""
+    console = Console(width=150)
+    shown = ("auc", "average_precision", "brier", "log_loss", "ece", "mean_prediction", "base_rate")
+    table = Table("model", *shown, title=f"Olist fit: {report['rows']} merchants signed in the test period")
+    for name, values in report["models"].items():
+        cells = [f"{values[m]['estimate']:.4f} [{values[m]['low']:.3f}, {values[m]['high']:.3f}]" for m in shown]
+        table.add_row(name, *cells)
+    console.print(table)
+    for name, differences in report["differences"].items():
+        for metric in ("brier", "log_loss"):
+            found = differences[metric]
+            span = f"95 % interval {found['low']:+.4f} to {found['high']:+.4f}"
+            print(f"{metric}: model minus {name} {found['difference']:+.4f}, {span}")
+        brier = differences["brier"]
+        print(f"bar: Brier not worse than {name} beyond the interval: {brier['low'] <= 0}")
+    print(f"a perfectly calibrated model's ECE on these rows: {perfect}")
+
+
+if __name__ == "__main__":
+    main()
