@@ -6,6 +6,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,11 +18,12 @@ from partnerml.models._evaluate import (
     _cluster_codes,
     _draws,
     evaluate,
+    fold_table,
     intervals,
     paired_difference,
     promotable,
 )
-from partnerml.models._metrics import calibration_curve, gain, metrics, perfect_ece
+from partnerml.models._metrics import calibration_curve, gain, metrics, perfect_ece, precision_at
 
 
 def _sigmoid(x):
@@ -279,3 +281,91 @@ def test_wrong_arguments_are_refused():
         intervals(y, p, clusters[:5])
     with pytest.raises(InputError, match=r"the subject 'model'; got logistic"):
         evaluate(y, {"logistic": p}, clusters)
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows, st.sampled_from([0.05, 0.1, 0.2]))
+def test_lift_is_that_of_the_gain_table_and_of_taking_ties_by_their_share(drawn, share):
+    y, p, w = (np.array(column, dtype=float) for column in zip(*drawn, strict=True))
+    found = metrics(y, p, w)[f"lift_at_{100 * share:g}pct"]
+    if not y.any():
+        assert np.isnan(found)
+        return
+    left, caught = share * w.sum(), 0.0
+    for value in np.unique(p)[::-1]:
+        tied = p == value
+        part = min(1.0, left / w[tied].sum())
+        caught += part * (w * y)[tied].sum()
+        left -= part * w[tied].sum()
+    assert found == pytest.approx(caught / (share * (w * y).sum()))
+    assert gain(y, p, [share], weights=w)["lift"].item() == pytest.approx(found)
+
+
+def test_precision_at_k_is_the_share_among_the_first_k():
+    y, p = np.array([1, 0, 1, 0, 0], dtype=float), np.array([0.9, 0.8, 0.7, 0.2, 0.1])
+    assert [precision_at(y, p, k) for k in (1, 2, 3, 5)] == pytest.approx([1, 1 / 2, 2 / 3, 2 / 5])
+    assert np.isnan(precision_at(y, p, 6))
+    # of four tied rows with one positive, two are taken: half of it is expected
+    assert precision_at([1, 0, 0, 0], [0.5] * 4, 2) == pytest.approx(0.25)
+    assert precision_at(y, p, 4, weights=[2, 1, 1, 0, 0]) == pytest.approx(3 / 4)
+    with pytest.raises(InputError, match="k must be at least 1, got 0"):
+        precision_at(y, p, 0)
+
+
+def test_weights_are_counts_in_everything_that_is_reported():
+    y, p, clusters = _world(300)
+    counts = np.random.default_rng(1).integers(0, 3, size=300)
+    said = {"model": p, "base_rate": np.full(300, 0.4)}
+    weighted = evaluate(y, said, clusters, weights=counts, n_boot=40)
+    repeated = evaluate(
+        np.repeat(y, counts),
+        {name: np.repeat(values, counts) for name, values in said.items()},
+        np.repeat(clusters, counts),
+        n_boot=40,
+    )
+    for name in METRICS:
+        assert weighted["models"]["model"][name]["estimate"] == pytest.approx(
+            repeated["models"]["model"][name]["estimate"]
+        )
+    for label in ("negative", "positive"):
+        assert weighted["scores"][label] == pytest.approx(repeated["scores"][label])
+    one, other = ([row["gain"] for row in found["gain_curves"]["model"]] for found in (weighted, repeated))
+    assert one == pytest.approx(other)
+    for one, other in zip(weighted["calibration"], repeated["calibration"], strict=True):
+        assert (one["mean_prediction"], one["observed"]) == pytest.approx((other["mean_prediction"], other["observed"]))
+    # a row that counts twice is one draw of luck, not two: the band is wider than that of rows apart
+    assert weighted["perfect_ece"]["mean"] > 1.05 * repeated["perfect_ece"]["mean"]
+    verdict = promotable(y, p, 0.4, p, clusters, weights=counts, n_boot=40)
+    assert verdict.against_base_rate.to_dict() == weighted["differences"]["base_rate"]["log_loss"]
+
+
+def test_weights_of_one_change_nothing():
+    y, p, clusters = _world(300)
+    said = {"model": p, "base_rate": np.full(300, 0.4)}
+    one, other = (evaluate(y, said, clusters, weights=w, n_boot=20) for w in (None, np.ones(300)))
+    assert one == other
+
+
+def test_the_gain_tells_the_interval_of_its_lift():
+    y, p, clusters = _world(800)
+    found = evaluate(y, {"model": p}, clusters, n_boot=60)
+    for row, name in zip(found["gain"], ("lift_at_5pct", "lift_at_10pct", "lift_at_20pct"), strict=True):
+        interval = found["models"]["model"][name]
+        assert (row["lift"], row["lift_low"], row["lift_high"]) == pytest.approx(tuple(interval.values()))
+        assert row["lift_low"] < row["lift"] < row["lift_high"]
+
+
+def test_folds_are_measured_one_by_one():
+    y, p, _ = _world(300)
+    cuts = pd.Series(pd.to_datetime(["2026-02-01", "2026-01-01", "2026-03-01"], utc=True)).repeat(100)
+    order = np.random.default_rng(0).permutation(300)
+    said = pd.DataFrame({"model": p, "base_rate": 0.4})
+    table = fold_table(y[order], said.iloc[order], cuts.iloc[order], at=[5, 200])
+    assert [row["as_of"] for row in table[::2]] == [f"2026-0{m}-01T00:00:00+00:00" for m in (1, 2, 3)]
+    assert [row["model"] for row in table] == ["model", "base_rate"] * 3
+    first = slice(100, 200)
+    expected = metrics(y[first], p[first])
+    assert {name: table[0][name] for name in expected} == pytest.approx(expected)
+    assert table[0]["rows"] == 100
+    assert table[0]["precision_at_5"] == y[first][np.argsort(-p[first])[:5]].mean()
+    assert np.isnan(table[0]["precision_at_200"])

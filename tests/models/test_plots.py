@@ -16,7 +16,9 @@ from partnerml.models._plots import (
     figures,
     folds_figure,
     gain_figure,
+    groups_figure,
     scores_figure,
+    segments_figure,
     svg,
 )
 
@@ -28,7 +30,7 @@ def evaluation():
 
 def test_every_figure_of_an_evaluation_is_drawn_and_repeatable(evaluation):
     first, second = figures(evaluation), figures(evaluation)
-    assert list(first) == ["calibration", "gain", "scores", "folds_log_loss", "folds_auc"]
+    assert list(first) == ["calibration", "gain", "scores", "folds_log_loss", "folds_auc", "folds_lift"]
     for name, figure in first.items():
         written = svg(figure)
         assert written == svg(second[name]), name
@@ -92,3 +94,45 @@ def test_drawing_needs_no_display_and_no_pyplot():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_groups_show_interval_and_observation():
+    group = {"mean_prediction": 0.2, "observed": 0.25, "low": 0.15, "high": 0.3}
+    (axes,) = groups_figure({"level": 0.9, "groups": [group, {**group, "mean_prediction": 0.6}]}).axes
+    (spans,) = axes.collections
+    assert [segment.tolist() for segment in spans.get_segments()] == [
+        [[0.2, 0.15], [0.2, 0.3]],
+        [[0.6, 0.15], [0.6, 0.3]],
+    ]
+    assert spans.get_label() == "90 % interval"
+    assert axes.lines[1].get_ydata().tolist() == [0.25, 0.25]
+
+
+def test_segments_show_the_bias_of_each_and_the_flagged_in_another_colour():
+    row = {"segment": "partner_type", "value": "msp", "rows": 1200, "bias": 0.02, "bias_low": -0.01, "bias_high": 0.05}
+    flagged = {**row, "segment": "country", "value": "AT", "bias": 0.1, "bias_low": 0.06, "bias_high": 0.14}
+    (axes,) = segments_figure([{**row, "flag": ""}, {**flagged, "flag": "forecast too high"}]).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["partner type msp (1,200)", "country AT (1,200)"]
+    plain, red = axes.collections
+    assert plain.get_segments()[0].tolist() == [[-1.0, 1.0], [5.0, 1.0]]
+    assert red.get_segments()[0][:, 0] == pytest.approx([6, 14])
+    assert (plain.get_color() != red.get_color()).any()
+
+
+def test_an_evaluation_with_groups_segments_and_lifts_draws_them(evaluation):
+    group = {"mean_prediction": 0.2, "observed": 0.25, "low": 0.15, "high": 0.3}
+    segment = {
+        "segment": "country",
+        "value": "AT",
+        "rows": 9,
+        "bias": 0.1,
+        "bias_low": 0.0,
+        "bias_high": 0.2,
+        "flag": "",
+    }
+    fold = {"as_of": "2026-01-01T00:00:00", "model": "model", "log_loss": 0.4, "auc": 0.8, "lift_at_10pct": 2.5}
+    drawn = figures(
+        {"groups": {"level": 0.9, "groups": [group]}, "segments": [segment], "folds": [fold], "calibration": []}
+    )
+    assert list(drawn) == ["groups", "folds_log_loss", "folds_auc", "folds_lift", "segments"]
+    assert svg(drawn["segments"]).startswith(b"<?xml")

@@ -20,17 +20,21 @@ from partnerml.errors import InputError, NotEnoughDataError
 from partnerml.models._metrics import (
     _CELLS,
     METRICS,
+    TOP_SHARES,
     FloatArray,
     Ranking,
     calibration_curve,
     checked,
     gain,
+    lift_name,
     metrics,
     perfect_ece,
+    precision_at,
     score_counts,
 )
 
 LEVEL = 0.95
+LIST_LENGTHS = (10, 20, 50, 100)  # of which a fold tells the precision: what a team calls in a day to a month
 
 
 @dataclass(frozen=True)
@@ -262,6 +266,7 @@ def promotable(
     clusters: ArrayLike,
     *,
     simplest_name: str = "recency alone",
+    weights: ArrayLike | None = None,
     n_boot: int = 2000,
     seed: int = 0,
 ) -> Verdict:
@@ -284,12 +289,16 @@ def promotable(
         The partner of each row.
     simplest_name : str
         What the simplest ranking is called in the reason.
+    weights : array-like of shape (n,), optional
+        Weights of the rows, such as those for censoring.
     n_boot, seed : int
         Number of draws, and their seed.
     """
     constant = np.broadcast_to(np.asarray(base_rate, dtype=np.float64), np.shape(y))
-    to_base = paired_difference(y, model, constant, clusters, n_boot=n_boot, seed=seed)
-    to_simplest = paired_difference(y, model, simplest, clusters, n_boot=n_boot, seed=seed)
+    to_base, to_simplest = (
+        paired_difference(y, model, other, clusters, weights=weights, n_boot=n_boot, seed=seed)
+        for other in (constant, simplest)
+    )
     named = (("the constant base rate", to_base), (simplest_name, to_simplest))
     failed = [(name, found) for name, found in named if not found.high < 0]
     if failed:
@@ -313,6 +322,7 @@ def evaluate(
     *,
     subject: str = "model",
     compared: Sequence[str] = ("auc", "average_precision", "brier", "log_loss"),
+    weights: ArrayLike | None = None,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -330,6 +340,8 @@ def evaluate(
         The name in `predictions` that the others are compared with.
     compared : sequence of str
         The metrics to compare.
+    weights : array-like of shape (n,), optional
+        Weights of the rows, such as those for censoring; everything but the numbers of rows is weighted.
     n_boot, seed : int
         Number of draws, and their seed; all models share the draws.
 
@@ -339,28 +351,26 @@ def evaluate(
         ``rows`` and ``partners``; ``models``: for each name its metrics as ``{estimate, low, high}``; ``differences``:
         for each baseline and metric a `Difference` as a mapping; ``gain_curves``: for each name what each twentieth of
         the list finds; and of the subject ``perfect_ece``, ``calibration`` (records of `calibration_curve`), ``gain``
-        (records of `gain`) and ``scores`` (`score_counts`). `partnerml.models._plots` draws them.
+        (records of `gain`, with the interval of the lift) and ``scores`` (`score_counts`).
+        `partnerml.models._plots` draws them.
     """
     if subject not in predictions:
         raise InputError(f"predictions must hold the subject {subject!r}; got {', '.join(predictions) or 'none'}")
     _checked_names(compared)
     names = list(METRICS)
-    rows = {name: checked(y, p) for name, p in predictions.items()}
+    rows = {name: checked(y, p, weights) for name, p in predictions.items()}
     label, score, weight = rows[subject]
     codes, n_clusters = _cluster_codes(clusters, len(label))
     blocks = _draws(codes, n_clusters, n_boot=n_boot, seed=seed)
     drawn = _resampled([Ranking.of(label, p) for _, p, _ in rows.values()], names, weight, blocks)
-    draws = dict(zip(rows, drawn, strict=True))
-    values = {name: metrics(label, p) for name, (_, p, _) in rows.items()}
+    draws = {name: dict(zip(names, of_model, strict=True)) for name, of_model in zip(rows, drawn, strict=True)}
+    values = {name: metrics(label, p, weight) for name, (_, p, _) in rows.items()}
     models = {
-        name: {m: Interval(values[name][m], *_percentiles(draws[name][i])).to_dict() for i, m in enumerate(names)}
-        for name in rows
+        name: {m: Interval(values[name][m], *_percentiles(draws[name][m])).to_dict() for m in names} for name in rows
     }
     differences = {
         name: {
-            m: _difference(
-                m, values[subject][m], values[name][m], (draws[subject] - draws[name])[names.index(m)]
-            ).to_dict()
+            m: _difference(m, values[subject][m], values[name][m], draws[subject][m] - draws[name][m]).to_dict()
             for m in compared
         }
         for name in rows
@@ -371,14 +381,69 @@ def evaluate(
         "partners": n_clusters,
         "models": models,
         "differences": differences,
-        "perfect_ece": perfect_ece(score, seed=seed).to_dict(),
-        "calibration": calibration_curve(label, score, seed=seed).to_dict("records"),
-        "gain": gain(label, score).to_dict("records"),
-        "gain_curves": {name: _gain_curve(label, p) for name, (_, p, _) in rows.items()},
-        "scores": score_counts(label, score),
+        "perfect_ece": perfect_ece(score, weights=weight, seed=seed).to_dict(),
+        "calibration": calibration_curve(label, score, weights=weight, seed=seed).to_dict("records"),
+        "gain": _gain_records(label, score, weight, models[subject]),
+        "gain_curves": {name: _gain_curve(label, p, weight) for name, (_, p, _) in rows.items()},
+        "scores": score_counts(label, score, weights=weights),
     }
 
 
-def _gain_curve(y: FloatArray, p: FloatArray) -> list[dict[Hashable, Any]]:
-    curve = gain(y, p, shares=np.linspace(0.0, 1.0, 21).round(2).tolist())
+def _gain_records(
+    y: FloatArray, p: FloatArray, weight: FloatArray, measured: Mapping[str, Mapping[str, float]]
+) -> list[dict[Hashable, Any]]:
+    records = gain(y, p, weights=weight).to_dict("records")
+    spans = [measured[lift_name(share)] for share in TOP_SHARES]
+    return [
+        {**record, "lift_low": span["low"], "lift_high": span["high"]}
+        for record, span in zip(records, spans, strict=True)
+    ]
+
+
+def _gain_curve(y: FloatArray, p: FloatArray, weight: FloatArray) -> list[dict[Hashable, Any]]:
+    curve = gain(y, p, shares=np.linspace(0.0, 1.0, 21).round(2).tolist(), weights=weight)
     return curve[["share", "gain"]].to_dict("records")
+
+
+def fold_table(
+    y: ArrayLike,
+    predictions: Mapping[Any, ArrayLike],
+    cuts: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    at: Sequence[int] = LIST_LENGTHS,
+) -> list[dict[str, Any]]:
+    """Measure every model in every fold.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Labels, 0 or 1, out of time.
+    predictions : mapping or DataFrame of str to array-like of shape (n,)
+        Probabilities by name: the model and its baselines.
+    cuts : array-like of shape (n,)
+        The cut of each row: the moment that its fold stands at.
+    weights : array-like of shape (n,), optional
+        Weights of the rows.
+    at : sequence of int
+        Lengths of the lists of which the precision is told.
+
+    Returns
+    -------
+    list of dict
+        One record a fold and model, in order of time: ``as_of`` (text, ISO 8601), ``model``, ``rows``, the metrics of
+        `metrics`, and ``precision_at_K`` for each length K (NaN where the fold has fewer rows).
+    """
+    said = {str(name): np.asarray(p, dtype=np.float64) for name, p in predictions.items()}
+    checked_rows = {name: checked(y, p, weights) for name, p in said.items()}
+    moments = pd.DatetimeIndex(np.asarray(cuts) if not isinstance(cuts, pd.Series) else cuts)
+    table = []
+    for cut in moments.unique().sort_values():
+        inside = np.asarray(moments == cut)
+        for name, (label, score, weight) in checked_rows.items():
+            row = label[inside], score[inside]
+            of_fold = weight[inside]
+            short = {f"precision_at_{k}": precision_at(*row, k, weights=of_fold) for k in at}
+            record = {"as_of": pd.Timestamp(cut).isoformat(), "model": name, "rows": int(inside.sum())}
+            table.append({**record, **metrics(*row, of_fold), **short})
+    return table

@@ -7,6 +7,7 @@ which is why the resampling in `partnerml.models._evaluate` costs little more th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from partnerml.errors import InputError
 FloatArray = NDArray[np.float64]
 
 N_BINS = 10
+TOP_SHARES = (0.05, 0.1, 0.2)  # of the rows, by descending score: whom a team gets round to
 _EPSILON = float(np.finfo(np.float64).eps)
 _CELLS = 4_000_000  # of a draws x rows matrix held at once: 32 MB
 _PLACES = 1e-9  # bin edges closer than this, relative to one bin, are taken as met
@@ -46,6 +48,16 @@ class Tally:
     def weight(self) -> FloatArray:
         """The weight at each prediction, shape (n_draws, n_values)."""
         return self.positive + self.negative
+
+    @functools.cached_property
+    def taken(self) -> FloatArray:
+        """The weight of the rows at a prediction and above, from the highest down, shape (n_draws, n_values)."""
+        return np.cumsum(self.weight[:, ::-1], axis=1)
+
+    @functools.cached_property
+    def found(self) -> FloatArray:
+        """The weight of the positives among `taken`."""
+        return np.cumsum(self.positive[:, ::-1], axis=1)
 
 
 @dataclass(frozen=True)
@@ -95,9 +107,7 @@ def _auc(tally: Tally) -> FloatArray:
 
 def _average_precision(tally: Tally) -> FloatArray:
     # the prediction is walked from the top: precision at each distinct threshold, weighted by the recall it adds
-    found = np.cumsum(tally.positive[:, ::-1], axis=1)
-    taken = np.cumsum(tally.weight[:, ::-1], axis=1)
-    precision = found / np.where(taken == 0, 1.0, taken)
+    precision = tally.found / np.where(tally.taken == 0, 1.0, tally.taken)
     return _ratio((tally.positive[:, ::-1] * precision).sum(axis=1), tally.positive.sum(axis=1))
 
 
@@ -139,6 +149,24 @@ def _ece(tally: Tally, n_bins: int = N_BINS) -> FloatArray:
     return _ratio(np.abs(excess).sum(axis=1), weight.sum(axis=1))
 
 
+def lift_name(share: float) -> str:
+    """Return the name of the metric that is the lift of the highest scores, such as ``lift_at_5pct``."""
+    return f"lift_at_{100 * share:g}pct"
+
+
+def _lift(tally: Tally, *, share: float) -> FloatArray:
+    # rows tied at the cut count by the share of them that fits: the mean over every way to break the tie
+    total, positives = tally.taken[:, -1], tally.found[:, -1]
+    wanted = share * total
+    rows = np.arange(len(total))
+    last = np.minimum((tally.taken < wanted[:, None]).sum(axis=1), tally.taken.shape[1] - 1)
+    above = np.where(last > 0, last - 1, 0)
+    taken, found = (np.where(last > 0, sums[rows, above], 0.0) for sums in (tally.taken, tally.found))
+    part = _ratio(wanted - taken, tally.taken[rows, last] - taken)
+    caught = found + np.nan_to_num(part) * (tally.found[rows, last] - found)
+    return _ratio(caught, share * positives)
+
+
 METRICS: Mapping[str, Callable[[Tally], FloatArray]] = MappingProxyType(
     {
         "auc": _auc,
@@ -148,9 +176,10 @@ METRICS: Mapping[str, Callable[[Tally], FloatArray]] = MappingProxyType(
         "ece": _ece,
         "mean_prediction": _mean_prediction,
         "base_rate": _base_rate,
+        **{lift_name(share): functools.partial(_lift, share=share) for share in TOP_SHARES},
     }
 )
-HIGHER_IS_BETTER = frozenset({"auc", "average_precision"})
+HIGHER_IS_BETTER = frozenset({"auc", "average_precision", *(lift_name(share) for share in TOP_SHARES)})
 
 
 def checked(y: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -199,8 +228,10 @@ def metrics(y: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> dic
         ``auc`` (ties count one half), ``average_precision`` (step-wise, as in scikit-learn), ``brier`` (mean squared
         error), ``log_loss`` (nats; predictions clipped to [eps, 1 - eps]), ``ece`` (expected calibration error over
         ten bins of equal mass: the mean distance between prediction and share; rows with the same prediction share a
-        bin, so the order of the rows does not matter), ``mean_prediction``, ``base_rate`` and ``n`` (rows).
-        With one class only, ``auc`` is NaN, and ``average_precision`` is NaN if nothing is positive.
+        bin, so the order of the rows does not matter), ``mean_prediction``, ``base_rate``, ``lift_at_5pct``,
+        ``lift_at_10pct``, ``lift_at_20pct`` (share of positives among the highest scores over the base rate, as in
+        `gain`) and ``n`` (rows). With one class only, ``auc`` is NaN; if nothing is positive, ``average_precision``
+        and the lifts are.
     """
     label, score, weight = checked(y, p, weights)
     tally = Ranking.of(label, score).tally(weight[None, :])
@@ -208,7 +239,7 @@ def metrics(y: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> dic
 
 
 def gain(
-    y: ArrayLike, p: ArrayLike, shares: Sequence[float] = (0.05, 0.1, 0.2), *, weights: ArrayLike | None = None
+    y: ArrayLike, p: ArrayLike, shares: Sequence[float] = TOP_SHARES, *, weights: ArrayLike | None = None
 ) -> pd.DataFrame:
     """Say what the highest scores catch: a list of the top 5 % finds how many of the positives.
 
@@ -222,8 +253,8 @@ def gain(
     """
     label, score, weight = checked(y, p, weights)
     tally = Ranking.of(label, score).tally(weight[None, :])
-    taken = np.concatenate(([0.0], np.cumsum(tally.weight[0, ::-1])))
-    found = np.concatenate(([0.0], np.cumsum(tally.positive[0, ::-1])))
+    taken = np.concatenate(([0.0], tally.taken[0]))
+    found = np.concatenate(([0.0], tally.found[0]))
     share = np.asarray(shares, dtype=np.float64)
     caught = np.interp(share * taken[-1], taken, found)
     gained = _ratio(caught, np.full_like(caught, found[-1]))
@@ -237,18 +268,52 @@ def gain(
     )
 
 
-def score_counts(y: ArrayLike, p: ArrayLike, *, n_bins: int = 40) -> dict[str, list[float]]:
+def precision_at(y: ArrayLike, p: ArrayLike, k: int, *, weights: ArrayLike | None = None) -> float:
+    """Return the share of positives among the k rows of the highest scores.
+
+    Ties at the cut count by the share of them that fits.
+
+    Parameters
+    ----------
+    y, p : array-like of shape (n,)
+        Labels (0 or 1) and predicted probabilities, of one moment: k of several months together is nobody's list.
+    k : int
+        How many rows are taken, at least 1.
+    weights : array-like of shape (n,), optional
+        Weights of the rows, such as those for censoring: a row of weight 2 stands for two.
+
+    Returns
+    -------
+    float
+        NaN if the rows weigh less than k.
+    """
+    label, score, weight = checked(y, p, weights)
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}")
+    total = float(weight.sum())
+    if total < k:
+        return float("nan")
+    return float(gain(label, score, [k / total], weights=weight)["precision"].iloc[0])
+
+
+def score_counts(
+    y: ArrayLike, p: ArrayLike, *, weights: ArrayLike | None = None, n_bins: int = 40
+) -> dict[str, list[float]]:
     """Count rows by score in bins of equal width over [0, 1], those of label 0 and those of label 1.
 
     Returns
     -------
     dict of str to list
-        ``edges`` (n_bins + 1), ``negative`` and ``positive`` (n_bins counts each).
+        ``edges`` (n_bins + 1), ``negative`` and ``positive`` (n_bins counts each, or sums of the weights).
     """
-    label, score, _ = checked(y, p)
+    label, score, weight = checked(y, p, weights)
     edges = np.linspace(0.0, 1.0, n_bins + 1)
-    counts = [np.histogram(score[label == value], bins=edges)[0].tolist() for value in (0, 1)]
-    return {"edges": edges.tolist(), "negative": counts[0], "positive": counts[1]}
+    masses = None if weights is None else weight
+    counts = [
+        np.histogram(score[label == value], bins=edges, weights=None if masses is None else masses[label == value])[0]
+        for value in (0, 1)
+    ]
+    return {"edges": edges.tolist(), "negative": counts[0].tolist(), "positive": counts[1].tolist()}
 
 
 @dataclass(frozen=True)
@@ -272,7 +337,9 @@ class PerfectEce:
         return {"mean": self.mean, "p95": self.p95, "n_sim": len(self.draws)}
 
 
-def perfect_ece(p: ArrayLike, *, n_bins: int = N_BINS, n_sim: int = 2000, seed: int = 0) -> PerfectEce:
+def perfect_ece(
+    p: ArrayLike, *, weights: ArrayLike | None = None, n_bins: int = N_BINS, n_sim: int = 2000, seed: int = 0
+) -> PerfectEce:
     """Simulate the calibration error of a model whose every probability is right.
 
     Labels are drawn from the predictions, row by row and independently, and the error is computed as in `metrics`.
@@ -282,6 +349,8 @@ def perfect_ece(p: ArrayLike, *, n_bins: int = N_BINS, n_sim: int = 2000, seed: 
     ----------
     p : array-like of shape (n,)
         Predicted probabilities.
+    weights : array-like of shape (n,), optional
+        Weights of the rows.
     n_bins : int
         Bins of equal mass.
     n_sim : int
@@ -289,58 +358,68 @@ def perfect_ece(p: ArrayLike, *, n_bins: int = N_BINS, n_sim: int = 2000, seed: 
     seed : int
         Seed; the order of the rows does not matter.
     """
-    score = np.sort(checked(np.zeros(np.shape(p)), p)[1])
-    excess = _simulated_excess(score, n_bins=n_bins, n_sim=n_sim, seed=seed)
-    draws = np.sort(np.abs(excess).sum(axis=1) / len(score))
+    _, score, weight = checked(np.zeros(np.shape(p)), p, weights)
+    order = np.lexsort((weight, score))
+    score, weight = score[order], weight[order]
+    excess = _simulated_excess(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed)
+    draws = np.sort(np.abs(excess).sum(axis=1) / weight.sum())
     return PerfectEce(float(draws.mean()), float(np.quantile(draws, 0.95)), draws)
 
 
-def _simulated_excess(score: FloatArray, *, n_bins: int, n_sim: int, seed: int) -> FloatArray:
+def _simulated_excess(score: FloatArray, weight: FloatArray, *, n_bins: int, n_sim: int, seed: int) -> FloatArray:
     """Positives above expectation in each bin when `score` (ascending) is the truth: (n_sim, n_bins)."""
     generator = np.random.default_rng(seed)
-    row_bins = _row_bins(score, n_bins)
+    row_bins = _row_bins(score, weight, n_bins)
     edges = np.flatnonzero(np.concatenate(([True], row_bins[1:] != row_bins[:-1])))
     excess = np.zeros((n_sim, n_bins))
     step = max(1, _CELLS // len(score))
     for start in range(0, n_sim, step):
         drawn = generator.random((min(step, n_sim - start), len(score))) < score
-        excess[start : start + step, row_bins[edges]] = np.add.reduceat(drawn - score, edges, axis=1)
+        excess[start : start + step, row_bins[edges]] = np.add.reduceat((drawn - score) * weight, edges, axis=1)
     return excess
 
 
-def _row_bins(score: FloatArray, n_bins: int) -> NDArray[np.intp]:
-    """Bin of each row of an ascending `score`, each row of weight 1."""
-    _, sizes = np.unique(score, return_counts=True)
-    return np.repeat(_bins(sizes[None, :].astype(np.float64), n_bins)[0], sizes)
+def _row_bins(score: FloatArray, weight: FloatArray, n_bins: int) -> NDArray[np.intp]:
+    """Bin of each row of an ascending `score`."""
+    starts = np.flatnonzero(np.concatenate(([True], score[1:] != score[:-1])))
+    sizes = np.diff(np.append(starts, len(score)))
+    return np.repeat(_bins(np.add.reduceat(weight, starts)[None, :], n_bins)[0], sizes)
 
 
 def calibration_curve(
-    y: ArrayLike, p: ArrayLike, *, n_bins: int = N_BINS, n_sim: int = 2000, seed: int = 0
+    y: ArrayLike,
+    p: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    n_bins: int = N_BINS,
+    n_sim: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Prediction against share in bins of equal mass, with the band that a perfect model would keep to.
 
     Returns
     -------
     DataFrame
-        One row a bin that holds rows, ascending: ``bin``, ``n`` (rows), ``mean_prediction``, ``observed`` (share of
-        label 1), and ``low``, ``high``: the 95 % range of the share if every prediction of the bin were right.
+        One row a bin that holds rows of some weight, ascending: ``bin``, ``n`` (rows), ``mean_prediction``,
+        ``observed`` (share of label 1), and ``low``, ``high``: the 95 % range of the share if every prediction of the
+        bin were right. All but ``n`` are weighted.
     """
-    label, score, _ = checked(y, p)
-    order = np.lexsort((label, score))
-    label, score = label[order], score[order]
-    bins = _row_bins(score, n_bins)
-    counts = np.bincount(bins, minlength=n_bins)
-    held = counts > 0
-    n = counts[held]
-    mean = np.bincount(bins, weights=score, minlength=n_bins)[held] / n
-    excess = _simulated_excess(score, n_bins=n_bins, n_sim=n_sim, seed=seed)[:, held] / n
+    label, score, weight = checked(y, p, weights)
+    order = np.lexsort((weight, label, score))
+    label, score, weight = label[order], score[order], weight[order]
+    bins = _row_bins(score, weight, n_bins)
+    masses = np.bincount(bins, weights=weight, minlength=n_bins)
+    held = masses > 0
+    mass = masses[held]
+    mean = np.bincount(bins, weights=weight * score, minlength=n_bins)[held] / mass
+    excess = _simulated_excess(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed)[:, held] / mass
     low, high = np.quantile(excess, [0.025, 0.975], axis=0)
     return pd.DataFrame(
         {
             "bin": np.flatnonzero(held),
-            "n": n,
+            "n": np.bincount(bins, minlength=n_bins)[held],
             "mean_prediction": mean,
-            "observed": np.bincount(bins, weights=label, minlength=n_bins)[held] / n,
+            "observed": np.bincount(bins, weights=weight * label, minlength=n_bins)[held] / mass,
             "low": np.clip(mean + low, 0.0, 1.0),
             "high": np.clip(mean + high, 0.0, 1.0),
         }

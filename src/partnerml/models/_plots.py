@@ -36,6 +36,7 @@ _WORDS = {
     "ece": "expected calibration error",
     "mean_prediction": "mean prediction",
     "base_rate": "base rate",
+    "lift_at_10pct": "lift of the highest tenth",
 }
 
 
@@ -52,18 +53,24 @@ def figures(evaluation: Mapping[str, Any], *, subject: str = "model") -> dict[st
     Returns
     -------
     dict of str to Figure
-        ``calibration``, ``gain``, ``scores``, ``folds_log_loss`` and ``folds_auc``, as far as there is data for them.
+        ``calibration``, ``groups``, ``gain``, ``scores``, ``folds_log_loss``, ``folds_auc``, ``folds_lift`` and
+        ``segments``, as far as there is data for them.
     """
     drawn = {}
     if evaluation.get("calibration"):
         drawn["calibration"] = calibration_figure(evaluation["calibration"])
+    if evaluation.get("groups"):
+        drawn["groups"] = groups_figure(evaluation["groups"])
     if evaluation.get("gain_curves"):
         drawn["gain"] = gain_figure(evaluation["gain_curves"], subject=subject)
     if evaluation.get("scores"):
         drawn["scores"] = scores_figure(evaluation["scores"])
     if evaluation.get("folds"):
-        for metric in ("log_loss", "auc"):
-            drawn[f"folds_{metric}"] = folds_figure(evaluation["folds"], metric=metric, subject=subject)
+        for name, metric in (("log_loss", "log_loss"), ("auc", "auc"), ("lift", "lift_at_10pct")):
+            if any(metric in row for row in evaluation["folds"]):
+                drawn[f"folds_{name}"] = folds_figure(evaluation["folds"], metric=metric, subject=subject)
+    if evaluation.get("segments"):
+        drawn["segments"] = segments_figure(evaluation["segments"])
     return drawn
 
 
@@ -126,6 +133,63 @@ def folds_figure(folds: Records, *, metric: str, subject: str = "model") -> Figu
     axes.set_xticks(range(len(moments)), [moment[:10] for moment in moments], **slant)
     # below the axes: the lines of good models lie close together, and no corner is sure to be free
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.32 if crowded else -0.16), ncols=4)
+    return figure
+
+
+def groups_figure(intervals: Mapping[str, Any]) -> Figure:
+    """Draw the interval of the mean probability of each group of scores, and what was observed in earlier folds.
+
+    Parameters
+    ----------
+    intervals : mapping
+        ``level`` and ``groups``, as `GroupIntervals.to_dict` returns them.
+    """
+    groups: Records = intervals["groups"]
+    mean, observed, low, high = (
+        np.array([group[name] for group in groups], dtype=np.float64)
+        for name in ("mean_prediction", "observed", "low", "high")
+    )
+    title = "Groups of scores: where the next ones will be"
+    figure, axes = _canvas(title, across="mean score of the group", up="share that comes true")
+    top = min(1.0, 1.08 * float(np.concatenate((mean, observed, high)).max()))
+    axes.plot([0, top], [0, top], color=GREY, linewidth=1, linestyle="--")
+    words = f"{100 * float(intervals['level']):.0f} % interval"
+    axes.vlines(mean, low, high, color=BLUE, linewidth=3, alpha=0.5, label=words)
+    axes.plot(mean, observed, "o", color=BLUE, markersize=5, label="observed in the folds")
+    axes.set_xlim(0, top)
+    axes.set_ylim(0, top)
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def segments_figure(segments: Records) -> Figure:
+    """Draw how far the forecasts were off on average in each segment, those served worse than the rest in red.
+
+    Parameters
+    ----------
+    segments : sequence of mappings
+        Records of `segments`.
+    """
+    told = [row for row in segments if row["bias"] is not None]
+    figure, axes = _canvas(
+        "Segments: are some served worse?", across="forecast minus outcome, percentage points", up=""
+    )
+    figure.set_size_inches(_SIZE[0], 1.3 + 0.24 * max(len(told), 4))
+    places = np.arange(len(told))[::-1]
+    for colour, flagged, words in ((BLUE, False, "as the rest"), (RED, True, "served worse, beyond chance")):
+        chosen = [place for place, row in enumerate(told) if bool(row["flag"]) == flagged]
+        if not chosen:
+            continue
+        middle, low, high = (
+            100 * np.array([told[place][name] for place in chosen], dtype=np.float64)
+            for name in ("bias", "bias_low", "bias_high")
+        )
+        axes.hlines(places[chosen], low, high, color=colour, linewidth=2, alpha=0.6)
+        axes.plot(middle, places[chosen], "o", color=colour, markersize=5, label=words)
+    axes.axvline(0.0, color=GREY, linewidth=1, linestyle="--")
+    axes.set_yticks(places, [f"{row['segment']} {row['value']} ({row['rows']:,})".replace("_", " ") for row in told])
+    axes.set_ylim(-0.7, len(told) - 0.3)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -1.1 / (1.3 + 0.24 * len(told))), ncols=2)
     return figure
 
 
