@@ -71,7 +71,7 @@ def test_the_state_is_plain_and_complete(blend):
 def test_a_state_cannot_name_other_code(blend):
     state = blend.to_state()
     state["components"]["trees"]["type"] = "Popen"
-    with pytest.raises(ModelError, match="component of type 'Popen'; known: BoostedTrees"):
+    with pytest.raises(ModelError, match="component of type 'Popen'; known: BaggedPositiveUnlabelled, BoostedTrees"):
         Blend.from_state(state)
 
 

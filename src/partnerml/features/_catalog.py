@@ -29,7 +29,8 @@ class Feature:
     Parameters
     ----------
     source : str
-        ``events``, ``deals``, ``certifications``, ``activity`` (qualifying activity), ``partners`` or ``pair``.
+        ``events``, ``deals``, ``certifications``, ``activity`` (qualifying activity), ``partners``, ``accounts`` or
+        ``pair``.
     kind : str
         The rows that it is about: an event type, ``won``, ``open``, the column of a trait, ... or ``all``.
     measure : str
@@ -66,8 +67,9 @@ class Feature:
             raise ConfigError(
                 f"feature {self.name!r}: write COLUMN.ITEM for one item of a list, as in verticals.retail"
             )
-        if self.relative and entry.family is Family.PAIRS:
-            raise ConfigError(f"feature {self.name!r}: a pair of lead and partner has no peers")
+        if self.relative and (entry.family is Family.PAIRS or self.source == "accounts"):
+            who = "an account" if self.source == "accounts" else "a pair of lead and partner"
+            raise ConfigError(f"feature {self.name!r}: {who} has no peers")
 
     def _why_unknown(self) -> str:
         named = [entry for entry in MEASURES if entry.name == self.measure]

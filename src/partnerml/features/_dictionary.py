@@ -26,6 +26,7 @@ _OPTIONAL = frozenset({"revoked_at", ("valid", "expires_at")})
 _FAMILIES: Mapping[str, tuple[Family, ...]] = {
     "churn": (Family.WINDOWS, Family.DEALS, Family.CERTIFICATIONS, Family.TRAITS),
     "fit": (Family.TRAITS,),
+    "propensity": (Family.TRAITS,),
     "close": tuple(Family),
 }
 
@@ -45,11 +46,17 @@ def dictionary(eco: Ecosystem, catalogue: Catalogue) -> tuple[FeatureInfo, ...]:
 
 def _info(eco: Ecosystem, feature: Feature, historic: frozenset[str]) -> FeatureInfo:
     column = feature.kind.partition(".")[0]
+    if feature.source == "accounts":
+        return describe(feature, unit=_unit(eco, "accounts", column))
     if feature.source != "partners" or feature.measure not in ("trait", "has", "items", "since_days"):
         return describe(feature)
     table = "partner_history" if column in historic else "partners"
+    return describe(feature, table=table, unit=_unit(eco, table, column))
+
+
+def _unit(eco: Ecosystem, table: str, column: str) -> str:
     is_text = eco.has(table, column) and form(eco.table(table)[column].type()) == "text"
-    return describe(feature, table=table, unit="category" if is_text else "number")
+    return "category" if is_text else "number"
 
 
 def missing(eco: Ecosystem, task: str) -> dict[str, tuple[str, ...]]:
@@ -59,7 +66,7 @@ def missing(eco: Ecosystem, task: str) -> dict[str, tuple[str, ...]]:
     ----------
     eco : Ecosystem
     task : str
-        ``churn``, ``fit`` or ``close``.
+        ``churn``, ``fit``, ``propensity`` or ``close``.
 
     Returns
     -------
@@ -69,7 +76,9 @@ def missing(eco: Ecosystem, task: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for entry in MEASURES:
         if entry.family in _FAMILIES[task]:
-            for source, kinds in entry.on.items():
+            # accounts are all that propensity is about, and nothing else is about them
+            about = {s: kinds for s, kinds in entry.on.items() if (s == "accounts") == (task == "propensity")}
+            for source, kinds in about.items():
                 for absent in _absent(eco, entry, source, kinds):
                     found.setdefault(absent, []).append(entry.name)
     return {absent: tuple(dict.fromkeys(names)) for absent, names in sorted(found.items())}

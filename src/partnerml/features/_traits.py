@@ -19,12 +19,13 @@ from partnerml.config import DEFAULT_TRAITS
 from partnerml.errors import ConfigError
 from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._lists import as_text, contains, item_names, vocabulary
+from partnerml.features._measure import Family
 from partnerml.features._stream import days_between, microseconds
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
 
-_KNOWN = "known__"
+KNOWN = "known__"
 # a name identifies a partner; joining is `tenure_days`, and the start of a row of the history is no fact of its own
 _NEVER = ("name", "joined_at", "valid_from")
 # what becomes a part of a feature's name
@@ -91,17 +92,19 @@ def trait_features(eco: Ecosystem, *, before: datetime) -> tuple[tuple[Feature, 
     return tuple(features_of(forms, vocabularies)), vocabularies
 
 
-def features_of(forms: Mapping[str, str | None], vocabularies: Mapping[str, tuple[str, ...]]) -> list[Feature]:
-    """Return the features of columns, given what each of them holds."""
+def features_of(
+    forms: Mapping[str, str | None], vocabularies: Mapping[str, tuple[str, ...]], *, source: str = "partners"
+) -> list[Feature]:
+    """Return the features of columns of a table, given what each of them holds."""
     features: list[Feature] = []
     for column, kind in forms.items():
         if kind == "list":
             items = item_names(vocabularies.get(column, ()))
-            features.extend(Feature("partners", f"{column}.{name}", "has", "asof") for name in items)
-            features.append(Feature("partners", column, "items", "asof"))
+            features.extend(Feature(source, f"{column}.{name}", "has", "asof") for name in items)
+            features.append(Feature(source, column, "items", "asof"))
         else:
             measure = "since_days" if kind == "moment" else "trait"
-            features.append(Feature("partners", column, measure, "asof"))
+            features.append(Feature(source, column, measure, "asof"))
     return features
 
 
@@ -117,7 +120,7 @@ def list_vocabularies(
         lag = ibis.interval(microseconds=microseconds(eco.lag("partners")))
         partners = partners.filter((partners.joined_at + lag < moment).fill_null(True))
     rows = known(eco, columns, static=static, rows=partners.select("partner_id", as_of=moment))
-    return {column: items_of(eco, rows.select("partner_id", items=rows[_KNOWN + column])) for column in columns}
+    return {column: items_of(eco, rows.select("partner_id", items=rows[KNOWN + column])) for column in columns}
 
 
 def items_of(eco: Ecosystem, held: ibis.Table) -> tuple[str, ...]:
@@ -163,8 +166,19 @@ def trait_columns(
     return rows_of_features(rows, features, vocabularies=catalogue.vocabularies, keys=("slot",))
 
 
-def columns_of(features: Sequence[Feature]) -> tuple[str, ...]:
-    """Return the columns that features of traits read, without the joining date."""
+def columns_of(features: Sequence[Feature], *, source: str = "partners") -> tuple[str, ...]:
+    """Return the columns that features of traits read, without the joining date.
+
+    Raises
+    ------
+    ConfigError
+        If a feature is no trait of this table.
+    """
+    for feature in features:
+        if feature.source != source or feature.entry.family is not Family.TRAITS or feature.relative:
+            raise ConfigError(
+                f"feature {feature.name}: the rows are {source}, and it is no trait of theirs; leave it out"
+            )
     named = (feature.kind.partition(".")[0] for feature in features if feature.measure != "tenure_days")
     return tuple(dict.fromkeys(named))
 
@@ -181,17 +195,17 @@ def rows_of_features(
         if feature.measure != "tenure_days":
             _check_form(rows, feature)
     lists = {feature.kind.partition(".")[0] for feature in features if feature.measure == "has"}
-    rows = rows.mutate(**{f"text__{column}": as_text(rows[_KNOWN + column]) for column in sorted(lists)})
+    rows = rows.mutate(**{f"text__{column}": as_text(rows[KNOWN + column]) for column in sorted(lists)})
     names = {column: item_names(vocabularies.get(column, ())) for column in lists}
     return rows.select(*keys, **{feature.name: _value(rows, feature, names) for feature in features})
 
 
 def _check_form(rows: ibis.Table, feature: Feature) -> None:
     column = feature.kind.partition(".")[0]
-    found = form(rows[_KNOWN + column].type())
+    found = form(rows[KNOWN + column].type())
     if found not in _FORMS[feature.measure]:
         raise ConfigError(
-            f"feature {feature.name}: the column {column!r} holds {rows[_KNOWN + column].type()}, and "
+            f"feature {feature.name}: the column {column!r} holds {rows[KNOWN + column].type()}, and "
             f"{feature.measure} needs a {' or a '.join(_FORMS[feature.measure])}; map it as it was in training"
         )
 
@@ -200,7 +214,7 @@ def _value(rows: ibis.Table, feature: Feature, names: Mapping[str, Mapping[str, 
     if feature.measure == "tenure_days":
         return days_between(rows.joined, rows.as_of)
     column, _dot, item = feature.kind.partition(".")
-    value = rows[_KNOWN + column]
+    value = rows[KNOWN + column]
     if feature.measure == "has":
         if item not in names[column]:
             raise ConfigError(
@@ -265,7 +279,7 @@ def known(
         value = rows[f"past__{name}"] if name in historic else rows[f"now__{name}"]
         if name in historic and name in declared:
             value = rows.has_past.ifelse(value, rows[f"now__{name}"])
-        values[_KNOWN + name] = value
+        values[KNOWN + name] = value
     return rows.select(*kept, **values)
 
 

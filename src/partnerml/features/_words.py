@@ -29,6 +29,7 @@ _TABLES: Mapping[str, str] = {
     "certifications": "certifications",
     "activity": "events+deals",
     "partners": "partners",
+    "accounts": "accounts",
     "pair": "leads+partners",
 }
 _LIKE_THIS: Mapping[str, str] = {
@@ -95,6 +96,8 @@ def _scope(feature: Feature) -> str:
     span = _span(feature)
     if feature.source == "partners":
         return "as it was known before as_of"
+    if feature.source == "accounts":
+        return "as accounts holds it"
     if feature.source == "pair":
         at = "the moment of assignment" if feature.window == LIVE else "00:00 UTC of the day of assignment"
         return f"by what was known before {at}"
@@ -150,7 +153,7 @@ def _told(feature: Feature, template: str) -> str:
 
 def _columns(feature: Feature) -> tuple[str, ...]:
     entry = feature.entry
-    if feature.source in ("partners", "pair"):
+    if feature.source in ("partners", "accounts", "pair"):
         return entry.columns or (feature.kind.partition(".")[0],)
     columns = list(_MOMENTS.get(feature.kind if feature.source == "deals" else feature.source, ()))
     if feature.source == "deals" and not columns:

@@ -222,8 +222,12 @@ class BinaryScorer(ClassifierMixin, BaseEstimator):
         X = validate_data(
             self, self._by_name(X), dtype=np.float64, ensure_all_finite="allow-nan", order="C", reset=False
         )
+        return self._replaced(np.asarray(X))
+
+    def _replaced(self, X: Array) -> Array:
+        """Return encoded columns with those of too many values as their target statistics."""
         if self.statistics_ is None:
-            return np.asarray(X)
+            return X
         return self._with_statistics(X, self.statistics_.transform(X[:, self.replaced_]))
 
     def _by_name(self, X: Any) -> Any:

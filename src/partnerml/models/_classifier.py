@@ -99,7 +99,10 @@ class BoostedTrees(BinaryScorer):
         OneClassError
             If all labels are equal. It is a `NotEnoughDataError`.
         """
-        X, target, weight = self._check_fit(X, y, sample_weight, known_rows)
+        return self._grow(*self._check_fit(X, y, sample_weight, known_rows))
+
+    def _grow(self, X: Array, target: Array, weight: Array) -> Self:
+        """Grow the trees on a checked matrix, labels 0 or 1 and weights."""
         text = self._text_positions
         parameters = self._parameters()
         data = lgb.Dataset(X, target, weight=weight, categorical_feature=text, params=parameters, free_raw_data=False)
@@ -113,16 +116,18 @@ class BoostedTrees(BinaryScorer):
 
     def decision_function(self, X: Any) -> Array:
         """Return the log-odds of the second class, shape (n,)."""
-        X = self._check_predict(X)
-        return self._mean([np.asarray(b.predict(X, raw_score=True, **self._threads())) for b in self._boosters])
+        return self._predicted(self._check_predict(X), raw_score=True)
 
     def contributions(self, X: Any) -> Array:
         """Return TreeSHAP values in log-odds, shape (n, p + 1): one per column, the base last.
 
         A row sums to its `decision_function`.
         """
-        X = self._check_predict(X)
-        return self._mean([np.asarray(b.predict(X, pred_contrib=True, **self._threads())) for b in self._boosters])
+        return self._predicted(self._check_predict(X), pred_contrib=True)
+
+    def _predicted(self, X: Array, **kind: bool) -> Array:
+        """Return what LightGBM says of a checked matrix, as a mean over the boosters."""
+        return self._mean([np.asarray(b.predict(X, **kind, **self._threads())) for b in self._boosters])
 
     def to_state(self) -> State:
         """Return plain values for JSON; the number of threads is left out, so that it cannot change a byte."""
