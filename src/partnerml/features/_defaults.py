@@ -6,16 +6,18 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import ibis
 from ibis import _
 
 from partnerml.errors import ConfigError
+from partnerml.features._accounts import account_features
 from partnerml.features._catalog import Catalogue, Feature, Peers
 from partnerml.features._joining import joining_features
 from partnerml.features._measures import STREAMS
-from partnerml.features._pairs import default_pair_features
+from partnerml.features._pairs import RECORD, default_pair_features
 from partnerml.features._peers import known_peers
 from partnerml.features._spine import naive_utc
 from partnerml.features._stream import OTHER, Activity, seen_at
@@ -32,13 +34,24 @@ RATIOS = ((7, 30), (30, 90), (90, 365))
 TREND_WEEKS = (12, 26)
 MAX_TYPES = 20  # event types with features of their own; rarer ones are "other"
 _SPARSE_WINDOWS = (30, 90, 180, 365)
-# what BG/NBD and the baseline of recency read: no pattern takes it away
+# what BG/NBD and the baseline of recency read (and the rates of peers, RECORD): no pattern takes it away
 _ALWAYS = tuple(f"activity__all__{measure}__ever" for measure in ("active_days", "recency_days", "age_days"))
 # how a partner compares with its peers: how active it is, how much it sells
 _RELATIVE = ("activity__all__active_days__90d", "events__all__count__90d", "deals__won__amount__365d")
-# on the day of an assignment, what a partner is like counts more than how it changed of late
-_CLOSE_WINDOWS = frozenset({30, 90, 365})
-_CLOSE_LEAVES_OUT = frozenset({"count_trend", "prior_ratio", "gap_mean", "gap_max", "gap_sd"})
+# Of a partner on the day of an assignment: how active it is, how much it sells, what it can. Hundreds of days are asked
+# for, and every window costs time at each of them.
+_CLOSE = frozenset(
+    {
+        *(("events", measure, window) for measure, window in (("count", "90d"), ("recency_days", "ever"))),
+        *(("activity", "active_days", window) for window in ("30d", "90d", "365d")),
+        ("activity", "recency_days", "ever"),
+        *(("deals", "count", window) for window in ("90d", "365d", "asof")),
+        *(("deals", measure, "365d") for measure in ("amount", "amount_mean", "win_rate", "cycle_days")),
+        ("certifications", "count", "asof"),
+    }
+)
+# the tasks that take traits alone
+_TRAITS = MappingProxyType({"fit": joining_features, "propensity": account_features})
 
 
 def default_catalogue(
@@ -58,8 +71,8 @@ def default_catalogue(
     activity : Activity, optional
         What ``activity`` features count; by default all that qualifies.
     task : str
-        ``churn`` (all about a partner), ``fit`` (its traits) or ``close`` (a partner on the day of an assignment, and
-        how it suits the lead).
+        ``churn`` (all about a partner), ``fit`` (its traits), ``propensity`` (the traits of an account) or ``close`` (a
+        partner on the day of an assignment, and how it suits the lead).
 
     Returns
     -------
@@ -67,27 +80,31 @@ def default_catalogue(
     """
     moment, config = naive_utc(before), getattr(eco, "config", None)
     settings = None if config is None else config.features
-    found = joining_features if task == "fit" else trait_features
-    traits, vocabularies = found(eco, before=moment)
+    traits, vocabularies = _TRAITS.get(task, trait_features)(eco, before=moment)
     types: tuple[str, ...] = ()
     # the particular before the general: of columns that are equal in every row, training keeps the first
     features: list[Feature] = []
-    if task != "fit":
+    if task not in _TRAITS:
         types, has_values = _event_types(eco, moment, None if settings is None else settings.event_types)
         partner = list(_partner(eco, types, has_values))
-        features.extend(partner if task == "churn" else filter(_tells_at_assignment, partner))
+        features.extend(partner)
     features.extend(traits)
+    if task == "close":
+        features = [feature for feature in features if _tells_at_assignment(feature)]
     if task == "churn":
         names = {feature.name for feature in features}
         relative = [dataclasses.replace(Feature.parse(name), relative=True) for name in _RELATIVE if name in names]
         features.extend(relative if eco.has("partners") else ())
     if task == "close":
-        features.extend(Feature.parse(name) for name in default_pair_features(eco))
+        pairs = default_pair_features(eco)
+        features.extend(map(Feature.parse, [*pairs, *(RECORD[:1] if RECORD[1] in pairs else ())]))
     if not features:
         raise ConfigError(
             f"these tables give no feature of {task}: neither partner_history nor partners has a column that may be a "
             "trait; name those that were known at the time in traits.partners"
         )
+    if task == "propensity":
+        return Catalogue(_chosen(settings, features), vocabularies=vocabularies)
     static = static_traits(eco)
     peers = None if settings is None else Peers(by=settings.peers.by, at_least=settings.peers.at_least)
     return Catalogue(
@@ -115,7 +132,7 @@ def _chosen(settings: FeaturesConfig | None, features: Sequence[Feature]) -> tup
         raise ConfigError(
             f"features.include and features.exclude leave none of the {len(features)} features: loosen them"
         )
-    wanted = {*kept, *_ALWAYS}
+    wanted = {*kept, *_ALWAYS, *RECORD}
     return tuple(feature for feature in features if feature.name in wanted)
 
 
@@ -157,7 +174,9 @@ def _partner(eco: Ecosystem, types: tuple[str, ...], has_values: bool) -> Iterat
 
 
 def _tells_at_assignment(feature: Feature) -> bool:
-    return feature.measure not in _CLOSE_LEAVES_OUT and set(feature.days) <= _CLOSE_WINDOWS
+    trait = feature.measure == "trait"
+    single = feature.source == "events" and feature.kind != "all" and feature.measure != "count"
+    return trait or ((feature.source, feature.measure, feature.window) in _CLOSE and not single)
 
 
 def _activity() -> Iterator[Feature]:

@@ -6,6 +6,7 @@ pair come from `partnerml.pairs`, the same kernels that routing calls.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from partnerml.features._pair_outcomes import open_leads
 from partnerml.features._pair_statistics import OUTCOMES, facts_of
 from partnerml.features._spine import naive_utc
 from partnerml.features._traits import historic_traits, static_traits
+from partnerml.features._won import PairOutcomes, WonLabel
 from partnerml.features._words import describe
 from partnerml.moments import Moment
 from partnerml.pairs import (
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
 
 KEYS = ("lead_id", "partner_id", "assigned_at")
+# how many deals a partner has won: what its rate says already, but for a model of rates, which needs the counts
+RECORD = ("pair__all__won__ever", "pair__all__count__ever")
 _HOW_THEY_ENDED: Mapping[str, tuple[str, ...]] = {
     "all": (OUTCOMES,),
     "vertical": (OUTCOMES, "leads.vertical"),
@@ -106,6 +110,47 @@ def build_pairs(
     weights = pd.Series(1.0, index=keys.index, name="weight")
     spec = {"catalogue": catalogue.to_dict(), "rows": "pairs"}
     return Dataset(keys, X, None, None, weights, dictionary, fingerprint(spec, [keys, X, None]))
+
+
+def build_assigned(
+    eco: Ecosystem,
+    outcomes: PairOutcomes,
+    *,
+    catalogue: Catalogue,
+    label: WonLabel,
+    until: Moment,
+    rows: np.ndarray | None = None,
+) -> Dataset:
+    """Build the rows of the close task: the pairs that were assigned and not refused, with features and labels.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    outcomes : PairOutcomes
+        What `pair_outcomes` read.
+    catalogue : Catalogue
+    label : WonLabel
+    until : moment
+        What was known before it is used: pairs, refusals and labels; a label that is not mature is null.
+    rows : array of bool, optional
+        Which of the pairs of `outcomes` to take at all, in their order.
+
+    Returns
+    -------
+    Dataset
+        As of `build_pairs`; its ``times`` hold the days to the win where it was seen, else the days followed, whether
+        the lead is still open or was lost: what was lost is never won.
+    """
+    chosen = outcomes.known(until)
+    if rows is not None:
+        chosen &= rows
+    data = build_pairs(eco, outcomes.pairs.loc[chosen, list(KEYS)], catalogue=catalogue)
+    # both are in the order of (assigned_at, lead_id, partner_id)
+    known = outcomes.labels(label, until)[chosen].reset_index(drop=True)
+    y, times = known["y"].rename("y"), known[["duration_days", "observed"]]
+    spec = {"pairs": data.fingerprint, "label": label.to_dict(), "until": naive_utc(until).isoformat()}
+    digest = fingerprint(spec, [data.keys, times.assign(y=y)])
+    return dataclasses.replace(data, y=y, times=times, fingerprint=digest)
 
 
 def default_pair_features(eco: Ecosystem) -> tuple[str, ...]:
