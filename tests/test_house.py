@@ -29,7 +29,10 @@ def test_constraints_lock_names_and_versions_only():
 def test_every_dependency_has_a_range_and_is_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *(item for name in ("mlflow", "report", "docs") for item in extras[name])]
+    asked = [
+        *project["dependencies"],
+        *(item for name in ("mlflow", "report", "shap", "tuning", "docs") for item in extras[name]),
+    ]
     locked = {
         line.partition("==")[0].lower().replace("_", "-")
         for line in (ROOT / "constraints.txt").read_text().splitlines()

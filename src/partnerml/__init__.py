@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
     from partnerml.models import Model, load_model
+    from partnerml.outreach import Outreach, recommend_outreach
+    from partnerml.report import model_card
     from partnerml.scoring import Scores, score
     from partnerml.tasks import Task, build_dataset
-    from partnerml.training import train
+    from partnerml.training import rebuild, train
 
 __version__ = "0.1.0"
 
@@ -23,10 +25,14 @@ _HOMES = {
     "Dataset": "partnerml.dataset",
     "Ecosystem": "partnerml.ecosystem",
     "Model": "partnerml.models",
+    "Outreach": "partnerml.outreach",
     "Scores": "partnerml.scoring",
     "Task": "partnerml.tasks",
     "build_dataset": "partnerml.tasks",
     "load_model": "partnerml.models",
+    "model_card": "partnerml.report",
+    "rebuild": "partnerml.training",
+    "recommend_outreach": "partnerml.outreach",
     "score": "partnerml.scoring",
     "tasks": "",
     "train": "partnerml.training",
@@ -36,11 +42,15 @@ __all__ = [
     "Dataset",
     "Ecosystem",
     "Model",
+    "Outreach",
     "Scores",
     "Task",
     "__version__",
     "build_dataset",
     "load_model",
+    "model_card",
+    "rebuild",
+    "recommend_outreach",
     "score",
     "tasks",
     "train",

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.models.made_up_models import LOGINS, frame, made_up
 
@@ -76,6 +77,24 @@ def test_a_run_holds_parameters_metrics_with_intervals_folds_and_documents(store
     assert {"figures/calibration.svg", "figures/gain.svg", "figures/folds_log_loss.svg"} <= figures
     written = client.download_artifacts(trained[1], "dictionary.json", dst_path=str(tmp_path))
     assert json.loads(Path(written).read_text()) == [info.to_dict() for info in model.dictionary]
+
+
+@pytest.mark.slow
+def test_a_run_holds_more_texts_and_tables_and_the_documents_of_the_model(store, tmp_path):
+    client, registry = _client(store), Registry(store)
+    importance = {"drivers": [{"direction": -1.0, "high": None, "importance": 1.0, "low": None, "words": "logins"}]}
+    model = made_up(0).with_documents({"importance": importance})
+    replay = pd.DataFrame(
+        {"partner_id": ["p1", "p2"], "as_of": pd.Timestamp("2026-01-01", tz="UTC"), "score": [0.1, 0.9]}
+    )
+    run = registry.log_run("documents", model, texts={"card/card.md": "# ä\n"}, tables={"replay": replay})
+    for name, text in (("card/card.md", "# ä\n"), ("documents/importance.json", json.dumps(importance, indent=2))):
+        assert Path(client.download_artifacts(run, name, dst_path=str(tmp_path))).read_text() == text
+    assert "figures/importance.svg" in {file.path for file in client.list_artifacts(run, "figures")}
+    registered = registry.register("documents", run)
+    pd.testing.assert_frame_equal(registry.table(registered, "replay"), replay, check_dtype=False)
+    assert registry.table(registered, "nothing") is None
+    assert load_model("models:/documents/1", store=store).documents == model.documents
 
 
 @pytest.mark.slow

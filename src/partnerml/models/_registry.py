@@ -26,11 +26,13 @@ import pandas as pd
 from partnerml.errors import ConfigError, ModelError, NoChampionError, require
 from partnerml.models._artifact import Model, load_model
 from partnerml.models._run_record import flat, log_name, run_metrics, run_parameters
+from partnerml.outputs import write_parquet
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 _LOADER = "partnerml.models._pyfunc"
 _DATA = "model"  # the folder of the saved model inside MLflow's
+_TABLES = "tables"  # the folder of a run's rows
 _VERSION_TAG = "partnerml.version"
 _HISTORY_TAG = "partnerml.champions"
 _KEPT = 100  # champions remembered
@@ -102,6 +104,8 @@ class Registry:
         *,
         parameters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
+        texts: Mapping[str, str] | None = None,
+        tables: Mapping[str, pd.DataFrame] | None = None,
     ) -> str:
         """Log a training run with its model, and return the run's id.
 
@@ -119,6 +123,10 @@ class Registry:
             More parameters.
         metrics : mapping of str to float, optional
             More metrics.
+        texts : mapping of str to str, optional
+            More documents, by file name.
+        tables : mapping of str to DataFrame, optional
+            Rows that `table` gives back, by name.
         """
         with _quiet() as mlflow:
             client = self._client
@@ -127,7 +135,7 @@ class Registry:
             try:
                 logged = run_parameters(model) | flat(parameters or {})
                 client.log_batch(run_id, **_batch(mlflow, model, logged, metrics or {}))
-                self._log_documents(run_id, model)
+                self._log_documents(run_id, model, texts or {}, tables or {})
                 self._log_model(mlflow, task, run, model)
             except BaseException:
                 self._end(run_id, "FAILED")
@@ -201,6 +209,16 @@ class Registry:
         with _quiet() as mlflow:
             found = self._find(task, alias=alias)
             return None if found is None else _registered(mlflow, found)
+
+    def table(self, registered: Registered, name: str) -> pd.DataFrame | None:
+        """Return the rows that were logged with a version under a name; None if there are none."""
+        with _quiet() as mlflow, tempfile.TemporaryDirectory() as spare:
+            place = f"{_TABLES}/{name}.parquet"
+            try:
+                local = self._client.download_artifacts(registered.run_id, place, spare)
+                return pd.read_parquet(local)
+            except (mlflow.exceptions.MlflowException, OSError):
+                return None
 
     def versions(self, task: str) -> tuple[Registered, ...]:
         """Return all versions of a task's model, newest first; none if nothing has been registered."""
@@ -282,16 +300,28 @@ class Registry:
         with contextlib.redirect_stdout(io.StringIO()):
             self._client.set_terminated(run_id, status=status)
 
-    def _log_documents(self, run_id: str, model: Model) -> None:
+    def _log_documents(
+        self, run_id: str, model: Model, texts: Mapping[str, str], tables: Mapping[str, pd.DataFrame]
+    ) -> None:
+        from partnerml.models._importance_plots import importance_figures
         from partnerml.models._plots import figures, svg
+        from partnerml.models._profile_plot import profile_figures
 
         client = self._client
         client.log_text(run_id, _json([info.to_dict() for info in model.dictionary]), "dictionary.json")
         client.log_text(run_id, _json(model.catalogue), "catalogue.json")
         client.log_text(run_id, _json(model.evaluation), "evaluation.json")
         client.log_text(run_id, _json(model.training), "training.json")
-        for name, figure in figures(model.evaluation).items():
+        for name, document in model.documents.items():
+            client.log_text(run_id, _json(document), f"documents/{name}.json")
+        drawn = figures(model.evaluation) | importance_figures(model.documents) | profile_figures(model.documents)
+        for name, figure in drawn.items():
             client.log_text(run_id, svg(figure).decode(), f"figures/{name}.svg")
+        for name, text in texts.items():
+            client.log_text(run_id, text, name)
+        with tempfile.TemporaryDirectory() as spare:
+            for name, table in tables.items():
+                client.log_artifact(run_id, str(write_parquet(table, Path(spare) / f"{name}.parquet")), _TABLES)
 
     def _log_model(self, mlflow: Any, task: str, run: Any, model: Model) -> None:
         client, run_id = self._client, str(run.info.run_id)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PARAMETER_LENGTH = 500
 # one value a column: tables, which the log keeps as documents
-_TABLES = ("training.typical.", "training.twins.")
+_TABLES = ("training.typical.", "training.twins.", "training.lineage.configuration.")
 
 
 def run_parameters(model: Model) -> dict[str, str]:

@@ -24,7 +24,8 @@ def check_traits(data: Dataset) -> None:
             if chosen.any() and data.X[info.name][chosen].isna().all():
                 raise DataError(
                     f"the trait {info.subject} (table {info.table}) is null in all {int(chosen.sum())} rows of label "
-                    f"{label:g} and not in the others: it tells the outcome. Leave it out of traits.partners"
+                    f"{label:g} and not in the others: it tells the outcome. Leave it out of "
+                    f"traits.{'accounts' if info.table == 'accounts' else 'partners'}"
                 )
 
 
