@@ -106,3 +106,24 @@ def model(seed: int = 2) -> types.SimpleNamespace:
         },
         dictionary=(info(LOGINS, "portal logins"), info(DEALS, "deals registered")),
     )
+
+
+def other_scores(task: str, n: int = 30, *, rank: bool = False) -> pd.DataFrame:
+    """Return scores of fit, propensity or close."""
+    frame = scores(n).drop(columns=["risk_30d", "risk_60d", "risk_90d", "risk_180d", "revenue_at_risk"])
+    if task == "fit":
+        return frame.assign(task=task, median_days_to_success=[200.0, *[np.nan] * (n - 1)], restricted_mean_days=300.0)
+    if task == "close":
+        return frame.assign(task=task, lead_id=[f"l{i:04d}" for i in range(n)], trend=None)
+    near = [{"partner_id": "p0001", "similarity": 0.9, "shared": ["country DE"]}]
+    accounts = frame.rename(columns={"partner_id": "account_id"})
+    return accounts.assign(task=task, is_probability=not rank, nearest_partners=[near] * n)
+
+
+def other_model(task: str) -> types.SimpleNamespace:
+    """Return a model of fit, propensity or close."""
+    made = model()
+    made.task, made.horizon_days, made.documents = {"name": task, "label": {"horizon_days": 180}}, 180.0, {}
+    if task == "fit":
+        made.documents = {"profile": {"words": ["Partners in DE succeed 1.6 times as often as others"]}}
+    return made

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.made_up import AS_OF, LOGINS, model, partners, scores
+from tests.made_up import AS_OF, LOGINS, model, other_model, other_scores, partners, scores
 
 from partnerml.ecosystem._report import ValidationReport, Violation
 from partnerml.report import Scored, build_report, call_first
@@ -165,10 +165,41 @@ def test_one_partner_and_reasons_as_parquet_gives_them(tmp_path):
     assert "portal logins fell from 14 to 3 in 30 days" in words
 
 
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        (
+            "fit",
+            ("Which recruits will succeed", "half of such partners have succeeded by day 200", "1.6 times as often"),
+        ),
+        ("propensity", ("Which companies would make good partners", "like Nord GmbH", "became a partner within 180")),
+        ("close", ("Which open leads will close", "with Nord GmbH", "were won within 180 days")),
+    ],
+)
+def test_other_tasks_have_a_part_of_their_own(task, says):
+    found = other_scores(task)
+    read_page = read(page(others={task: Scored(found, other_model(task))}, names={"p0001": "Nord GmbH"}))
+    words = " ".join(" ".join(read_page.words).split())
+    assert [text for text in says if text not in words] == []
+    assert f"The other {len(found) - 10} are in scores.parquet" in words
+    expected = found["score"].sum()
+    assert re.search(rf"{len(found)} [a-z ]+ are scored; of as many with such scores, {expected:.0f} ", words)
+
+
+def test_a_rank_is_not_shown_as_a_chance():
+    others = {"propensity": Scored(other_scores("propensity", rank=True), other_model("propensity"))}
+    html = build_report(as_of=AS_OF, validation=VALIDATION, others=others)
+    words = " ".join(" ".join(read(html).words).split())
+    assert "The score is a rank and no probability" in words
+    assert "Percentile" in words
+    assert "Of 100 accounts" in words  # what the backtest saw is told all the same
+    assert "Forecast against outcome" not in words
+
+
 def test_the_words_of_the_evaluation():
     words = " ".join(" ".join(read(page()).words).split())
     assert re.search(r"Of 100 partners scored about \d+ %, \d+ went quiet within 90 days\.", words)
-    assert re.search(r"The tenth of the partners with the highest risk held \d+ % of all", words)
+    assert re.search(r"The tenth of the partners with the highest score held \d+ % of all", words)
     assert "worse than this model" in words
 
 

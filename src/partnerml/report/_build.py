@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from partnerml import __version__
 from partnerml.errors import require
-from partnerml.report import _content, _figures
+from partnerml.report import _content, _figures, _tasks
 from partnerml.report._words import Money, percent, whole
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def build_report(
     as_of: dt.datetime,
     validation: ValidationReport,
     churn: Scored | None = None,
+    others: Mapping[str, Scored] | None = None,
     partners: pd.DataFrame | None = None,
+    names: Mapping[str, str] | None = None,
     skipped: Mapping[str, str] | None = None,
     currency: str | None = None,
     cuts: Sequence[float] = (0.25, 0.5, 0.75),
@@ -56,8 +58,12 @@ def build_report(
         Rows and violations of each table.
     churn : Scored, optional
         Churn risk; without it the page tells why there is none and how good the data are.
+    others : mapping of str to Scored, optional
+        The scores of other tasks by name.
     partners : DataFrame, optional
         ``partner_id`` and, where known, ``name``, ``partner_type``, ``country``, ``region`` and ``tier``.
+    names : mapping of str to str, optional
+        Names of partners and accounts by id.
     skipped : mapping of str to str, optional
         Why a task has no scores.
     currency : str, optional
@@ -93,8 +99,13 @@ def build_report(
         skipped=dict(skipped or {}),
         currency=currency,
         churn=None if churn is None else _churn(churn, partners, cuts),
+        others=[_tasks.section(task, *found, names or {}) for task, found in _in_order(others or {})],
     )
     return str(page)
+
+
+def _in_order(others: Mapping[str, Scored]) -> list[tuple[str, tuple[pd.DataFrame, Model]]]:
+    return [(task, (others[task].frame, others[task].model)) for task in _tasks.HEADINGS if task in others]
 
 
 def _churn(scored: Scored, partners: pd.DataFrame | None, cuts: Sequence[float]) -> dict[str, Any]:
@@ -102,8 +113,10 @@ def _churn(scored: Scored, partners: pd.DataFrame | None, cuts: Sequence[float])
     frame = _content.described(scored.frame, partners)
     model = scored.model
     evaluation = model.evaluation
+    horizon = int(model.task["label"]["horizon_days"])
+    happened = f"went quiet within {horizon} days"
     return {
-        "horizon": int(model.task["label"]["horizon_days"]),
+        "horizon": horizon,
         "headline": _content.headline(frame),
         "bands": _content.bands(frame, cuts),
         "first": _content.first_rows(_content.call_first(frame, _SHOWN_PARTNERS)),
@@ -113,8 +126,8 @@ def _churn(scored: Scored, partners: pd.DataFrame | None, cuts: Sequence[float])
         "drivers": _content.drivers(frame, model.dictionary),
         "curve": _content.mean_curve(frame),
         "metrics": _content.metric_rows(evaluation),
-        "sentences": _content.sentences(evaluation, int(model.task["label"]["horizon_days"])),
-        "facts": _content.facts(model),
+        "sentences": _content.sentences(evaluation, unit="partners", happened=happened),
+        "facts": _content.facts(model, happened=happened),
         "histogram": _figures.histogram(frame["score"].to_numpy(), cuts),
         "calibration": _figures.calibration(evaluation["calibration"]),
         "months": _figures.months(evaluation["folds"]),

@@ -232,23 +232,33 @@ def _compared(difference: Mapping[str, float | None]) -> str:
     return "better than this model" if low > 0 else "not distinguishable"
 
 
-def sentences(evaluation: Mapping[str, Any], horizon: int) -> list[str]:
-    """Return what the figures of the evaluation mean, in words."""
+def sentences(evaluation: Mapping[str, Any], *, unit: str, happened: str) -> list[str]:
+    """Return what the figures of the evaluation mean, in words.
+
+    Parameters
+    ----------
+    evaluation : mapping
+        Of the model.
+    unit : str
+        What is scored, in the plural.
+    happened : str
+        What became of the positives, such as ``went quiet within 90 days``.
+    """
     said = [
-        f"Judged on {whole(evaluation['rows'])} forecasts for {whole(evaluation['partners'])} partners, each made with "
-        "what was known at the time and compared with what happened afterwards."
+        f"Judged on {whole(evaluation['rows'])} forecasts, each made with what was known at the time and compared with "
+        "what happened afterwards."
     ]
     bins = [entry for entry in evaluation["calibration"] if entry["observed"] is not None]
     chosen = {_nearest(bins, 0.3), _nearest(bins, 1.0)} if bins else set()
     said += [
-        f"Of 100 partners scored about {percent(bins[place]['mean_prediction'])}, "
-        f"{round(100 * bins[place]['observed'])} went quiet within {horizon} days."
+        f"Of 100 {unit} scored about {percent(bins[place]['mean_prediction'])}, "
+        f"{round(100 * bins[place]['observed'])} {happened}."
         for place in sorted(chosen)
     ]
     tenth = next((entry for entry in evaluation["gain"] if abs(entry["share"] - 0.1) < 1e-9), None)
     if tenth is not None and tenth["gain"] is not None:
         said.append(
-            f"The tenth of the partners with the highest risk held {percent(tenth['gain'])} of all that went quiet: "
+            f"The tenth of the {unit} with the highest score held {percent(tenth['gain'])} of all that {happened}: "
             f"{tenth['lift']:.1f} times as many as a list in random order."
         )
     return said
@@ -258,17 +268,17 @@ def _nearest(bins: Sequence[Mapping[str, float]], prediction: float) -> int:
     return int(np.argmin([abs(entry["mean_prediction"] - prediction) for entry in bins]))
 
 
-def facts(model: Model) -> list[tuple[str, str]]:
-    """Return what identifies the model and says how it was made."""
+def facts(model: Model, *, happened: str) -> list[tuple[str, str]]:
+    """Return what identifies the model and says how it was made; `happened` as in `sentences`."""
     training, weights = model.training, model.evaluation.get("weights", {})
     blend = ", ".join(f"{_MODELS.get(n, n).removesuffix(' alone')} {w:.2f}" for n, w in sorted(weights.items()) if w)
     snapshots = training.get("as_of") or []
     pairs = [
         ("Version", model.version),
         ("Trained on what was known before", _day(training.get("until"))),
-        ("Snapshots", f"{len(snapshots)} months, {_day(snapshots[0])} to {_day(snapshots[-1])}" if snapshots else ""),
-        ("Rows", f"{whole(training['rows'])} of {whole(training['partners'])} partners" if "rows" in training else ""),
-        ("Went quiet among them", percent(training.get("base_rate"), 1)),
+        ("Moments", f"{len(snapshots)}, {_day(snapshots[0])} to {_day(snapshots[-1])}" if snapshots else ""),
+        ("Rows", whole(training["rows"]) if "rows" in training else ""),
+        (f"Of them {happened}", percent(training.get("base_rate"), 1)),
         ("Blend, in log-odds", blend),
         ("Promotion", str(model.evaluation.get("verdict", {}).get("reason", ""))),
         ("Data fingerprint", str(training.get("data_fingerprint", ""))),

@@ -114,7 +114,7 @@ def histogram(scores: NDArray[np.float64], cuts: Sequence[float]) -> Any:
     return canvas.svg()
 
 
-def calibration(bins: Sequence[Mapping[str, Any]]) -> Any:
+def calibration(bins: Sequence[Mapping[str, Any]], *, happened: str = "went quiet") -> Any:
     """Draw what was forecast against what happened, with the range that chance alone explains."""
     seen = [entry for entry in bins if entry["observed"] is not None]
     highest = max([0.1, *(max(entry["mean_prediction"], entry["observed"], entry["high"]) for entry in seen)])
@@ -134,14 +134,14 @@ def calibration(bins: Sequence[Mapping[str, Any]]) -> Any:
     if points:
         canvas.path(points, "curve")
     for (x, y), entry in zip(points, seen, strict=True):
-        tip = f"forecast {100 * entry['mean_prediction']:.1f} %, went quiet {100 * entry['observed']:.1f} %"
+        tip = f"forecast {100 * entry['mean_prediction']:.1f} %, {happened} {100 * entry['observed']:.1f} %"
         canvas.dot(x, y, "point", tip=f"{tip}, {entry['n']:,.0f} forecasts")
-    canvas.caption("forecast; up: share that went quiet")
+    canvas.caption(f"forecast; up: share that {happened}")
     return canvas.svg()
 
 
-def months(folds: Sequence[Mapping[str, Any]]) -> Any:
-    """Draw, for each month judged, the forecast share and the share that went quiet."""
+def months(folds: Sequence[Mapping[str, Any]], *, happened: str = "went quiet") -> Any:
+    """Draw, for each month judged, the forecast share and the share that came true."""
     ours = sorted((fold for fold in folds if fold["model"] == "model"), key=lambda fold: str(fold["as_of"]))
     if not ours:
         return ""
@@ -153,11 +153,11 @@ def months(folds: Sequence[Mapping[str, Any]]) -> Any:
     every = max(1, (len(ours) + 4) // 5)
     labelled = range(0, len(ours), every)
     canvas.below(list(labelled), [f"{dt.datetime.fromisoformat(str(ours[i]['as_of'])):%b %Y}" for i in labelled])
-    lines = (("base_rate", "outcome", "point-outcome", "went quiet"), ("mean_prediction", "curve", "point", "forecast"))
+    lines = (("base_rate", "outcome", "point-outcome", happened), ("mean_prediction", "curve", "point", "forecast"))
     for key, style, point, words in lines:
         points = [(canvas.across(place), canvas.up(fold[key])) for place, fold in enumerate(ours)]
         canvas.path(points, style)
         for (x, y), fold in zip(points, ours, strict=True):
             canvas.dot(x, y, point, radius=3.5, tip=f"{words} {100 * fold[key]:.1f} % of {fold['rows']:,.0f}")
-    canvas.caption("filled: forecast; hollow: went quiet")
+    canvas.caption(f"filled: forecast; hollow: {happened}")
     return canvas.svg()
