@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -10,12 +11,15 @@ from typing import Any
 
 import duckdb
 import ibis
+import ibis.expr.operations as ops
+import sqlglot.expressions as sge
 from ibis.backends.duckdb import Backend
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
 from partnerml.config import Config
 from partnerml.ecosystem import _functions
 from partnerml.ecosystem._sql import literal, quote
+from partnerml.ecosystem._translation import DirectCompiler
 from partnerml.errors import MappingError, SourceError
 
 #: DuckDB schemas of the raw and of the mapped tables.
@@ -24,17 +28,8 @@ MAPPED = "mapped"
 ATTACHED = "attached"
 
 
-class _Compiler(DuckDBCompiler):
-    """Ibis's compiler, without the step that merges selections: DuckDB does that too, and in no time."""
-
-    def to_sqlglot(self, expr: Any, **kwargs: Any) -> Any:
-        """Return the SQL of an expression, as a tree."""
-        usual = ibis.options.sql.fuse_selects
-        ibis.options.sql.fuse_selects = False
-        try:
-            return super().to_sqlglot(expr, **kwargs)
-        finally:
-            ibis.options.sql.fuse_selects = usual
+class _Compiler(DirectCompiler, DuckDBCompiler):
+    """Ibis's compiler, in one pass."""
 
 
 class EmbeddedDuckDB(Backend):
@@ -49,6 +44,16 @@ class EmbeddedDuckDB(Backend):
             return self._get_schema_using_query(path)
         except duckdb.CatalogException:
             raise ibis.common.exceptions.TableNotFound(table_name) from None
+
+    def create_table(self, name: str, /, obj: Any = None, *, temp: bool = False, **kwargs: Any) -> ibis.Table:
+        """Create a table; of a temporary one the SQL is written once, where Ibis copies it as a tree."""
+        if not temp or kwargs or not isinstance(obj, ibis.Table):
+            return super().create_table(name, obj, temp=temp, **kwargs)
+        self._run_pre_execute_hooks(obj)
+        columns = sge.Schema(expressions=obj.schema().to_sqlglot_column_defs(self.dialect)).sql(self.dialect)
+        self.con.execute(f"CREATE TEMP TABLE {quote(name)} {columns}")
+        self.con.execute(f"INSERT INTO {quote(name)} {self.compile(obj)}")
+        return self.table(name, database=("temp", "main"))
 
     def execute(self, expr: Any, /, *, params: Any = None, limit: Any = None, **kwargs: Any) -> Any:
         """Return a frame, series or scalar, by way of Arrow: Ibis's own way reads a deprecated pandas option."""
@@ -65,9 +70,18 @@ class EmbeddedDuckDB(Backend):
         return list(self._filter_with_like([row[0] for row in rows], like))
 
     def _get_schema_using_query(self, query: str) -> ibis.Schema:
-        parse = self.compiler.type_mapper.from_string
         rows = self.con.execute(f"DESCRIBE {query}").fetchall()
-        return ibis.schema({name: parse(kind, nullable=null == "YES") for name, kind, null, *_ in rows})
+        return ibis.schema({name: _type(kind, null == "YES") for name, kind, null, *_ in rows})
+
+    def _run_pre_execute_hooks(self, expr: Any) -> None:
+        # Ibis also looks for readers, geometry and functions of Python, each time through the whole expression
+        if expr.op().find(ops.InMemoryTable):
+            self._register_in_memory_tables(expr)
+
+
+@functools.cache
+def _type(text: str, nullable: bool) -> Any:
+    return _Compiler.type_mapper.from_string(text, nullable=nullable)
 
 
 def as_pandas(expr: Any, found: Any) -> Any:

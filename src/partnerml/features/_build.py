@@ -19,6 +19,7 @@ from partnerml.features._certifications import certification_columns
 from partnerml.features._deals import deal_columns
 from partnerml.features._dialect import check_moments
 from partnerml.features._dictionary import dictionary
+from partnerml.features._joined import Joined
 from partnerml.features._labels import ChurnLabel, churn_labels
 from partnerml.features._measure import Family
 from partnerml.features._peers import peer_columns
@@ -81,7 +82,9 @@ def build(
         table = feature_columns(eco, catalogue, spine=spine, as_of=points, scratch=scratch)
         if label is not None and known_until is not None:
             labels = churn_labels(eco, label, spine=spine, as_of=points, until=known_until)
-            table = table.left_join(scratch.keep(labels), "slot").drop("slot_right")
+            known = scratch.keep(labels)
+            outcome = [name for name in known.columns if name != "slot"]
+            table = Joined(table).add(known).select(*table.columns, *outcome)
         frame = _frame(eco, table)
     spec = {
         "population": population.to_dict(),
@@ -210,18 +213,25 @@ def feature_columns(
     """
     own = [feature for feature in catalogue.features if not feature.relative]
     relative = [feature for feature in catalogue.features if feature.relative]
-    table = spine
+    first, parts = spine, []
     for family, columns in _FAMILIES.items():
         wanted = [feature for feature in own if feature.entry.family is family]
         if wanted:
             kept = {"scratch": scratch, "cells": scratch.cells} if family is Family.WINDOWS else {}
             part = columns(eco, wanted, catalogue=catalogue, spine=spine, as_of=as_of, **kept)
-            # windows come first and bring the spine along: the largest family is read once, where the result is made
-            whole = table is spine and family is Family.WINDOWS
-            table = part if whole else _beside(table, scratch.keep(part), wanted)
+            if family is Family.WINDOWS:
+                # they bring the spine along: the largest family is read once, where the result is made
+                first = part
+            else:
+                parts.append(scratch.keep(part))
     if relative:
         part = _relative(eco, relative, catalogue=catalogue, spine=spine, as_of=as_of, scratch=scratch)
-        table = _beside(table, scratch.keep(part), relative)
+        parts.append(scratch.keep(part))
+    if not parts:
+        return first.select(*spine.columns, *catalogue.names)
+    table = Joined(first)
+    for part in parts:
+        table.add(part)
     return table.select(*spine.columns, *catalogue.names)
 
 
@@ -233,12 +243,6 @@ _FAMILIES: Mapping[Family, Callable[..., ibis.Table]] = MappingProxyType(
         Family.CERTIFICATIONS: certification_columns,
     }
 )
-
-
-def _beside(table: ibis.Table, part: ibis.Table, features: Sequence[Feature]) -> ibis.Table:
-    """Put the columns of a family beside the others."""
-    columns = part.select("slot", *(feature.name for feature in features))
-    return table.left_join(columns, "slot").drop("slot_right")
 
 
 def _relative(

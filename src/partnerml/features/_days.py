@@ -14,24 +14,40 @@ from ibis import _
 
 from partnerml.features._calendar import BLOCK_DAYS, EVER
 from partnerml.features._folds import GAP_COLUMNS, Request, bit_count
+from partnerml.features._joined import Joined, project
 from partnerml.features._rows import Rows
 
 
-def count_days(rows: Rows, cells: ibis.Table, names: Sequence[str]) -> ibis.Table:
-    """Turn sets of days into numbers that add up: a day counts at the first step that sees it."""
+def count_days(rows: Rows, cells: ibis.Table, folds: Sequence[str], names: Sequence[str]) -> ibis.Table:
+    """Return folds of cells with some of them, sets of days, as numbers that add up: a day counts at its first step.
+
+    Parameters
+    ----------
+    rows : Rows
+    cells : ibis.Table
+    folds : sequence of str
+        What is kept, beside ``pid``, ``cell`` and, if late, ``step``.
+    names : sequence of str
+        Of the folds, the sets of days.
+    """
+    others = [name for name in folds if name not in names]
     if not rows.late:
-        return cells.mutate(**{name: bit_count(cells[name]).cast("int32") for name in names})
+        counts = {name: bit_count(cells[name]).cast("int32") for name in names}
+        return project(cells, "pid", "cell", *others, **counts)
+    if not names:
+        return project(cells, "pid", "cell", "step", *others)
     on_time = rows.cells.select("cell", first_step="step")
-    late = cells.inner_join(on_time, "cell").filter(_.step > _.first_step).select("pid", "cell", "step")  # few
+    late = Joined(cells).add(on_time, on=("cell",), how="inner").select("pid", "cell", "step", "first_step")
+    late = late.filter(_.step > _.first_step).drop("first_step")  # few
     earlier = cells.select("pid", "cell", *names, early="step")
     known = late.inner_join(earlier, ["pid", "cell"]).filter(_.early < _.step).group_by("pid", "cell", "step")
     known = known.aggregate(**{f"known_{name}": _[name].bit_or() for name in names})
-    joined = cells.left_join(known, ["pid", "cell", "step"])
+    joined = Joined(cells).add(known, on=("pid", "cell", "step"))
     new = {}
     for name in names:
         before = joined[f"known_{name}"].fill_null(0)
         new[name] = (bit_count(joined[name].fill_null(0) | before) - bit_count(before)).cast("int32")
-    return joined.mutate(**new).select(*cells.columns)
+    return joined.select("pid", "cell", "step", *others, **new)
 
 
 def split_days(rows: Rows, requests: Sequence[Request], spine: ibis.Table) -> list[ibis.Table]:

@@ -103,7 +103,7 @@ class Atom(NamedTuple):
     empty : int or None
         What no rows fold to.
     of_cell : callable
-        Given the column of a cell, beside which its ``week`` and ``week_bit`` lie: what the cell is worth.
+        Given the column of cells, and their table with its ``week`` and ``week_bit``: what a cell is worth.
     value : callable
         Given a finished window: the number asked for.
     """
@@ -112,7 +112,7 @@ class Atom(NamedTuple):
     merge: Callable[[Any], Any]
     add: Callable[[Any, Any], Any]
     empty: int | None
-    of_cell: Callable[[Any], Any] = lambda column: column
+    of_cell: Callable[[Any, Any], Any] = lambda column, cells: column
     value: Callable[[Any], Any] = lambda column: column
 
 
@@ -137,8 +137,8 @@ def _bit_or(column: Any) -> Any:
     return column.bit_or()
 
 
-def _week_of(n: Any) -> Any:
-    return (n > 0).ifelse(_.week_bit, 0).cast("int64")
+def _week_of(n: Any, cells: Any) -> Any:
+    return (n > 0).ifelse(cells.week_bit, 0).cast("int64")
 
 
 #: ``n`` rows, ``v`` sum of values, ``nv`` rows with a value, ``vmin``, ``vmax`` and ``vlast`` of the values, ``last``
@@ -156,7 +156,7 @@ ATOMS: Mapping[str, Atom] = MappingProxyType(
         "first": Atom("first", _min, ibis.least, None),
         "days": Atom("days", _count_up, operator.add, 0),
         "types": Atom("types", _bit_or, operator.or_, 0, value=bit_count),
-        "nw": Atom("n", _sum, operator.add, 0, of_cell=lambda n: n.cast("float64") * _.week),
+        "nw": Atom("n", _sum, operator.add, 0, of_cell=lambda n, cells: n.cast("float64") * cells.week),
         "weeks": Atom("n", _bit_or, operator.or_, 0, of_cell=_week_of),
     }
 )

@@ -11,6 +11,7 @@ import ibis
 from ibis import _
 
 from partnerml.features._calendar import Calendar
+from partnerml.features._joined import Joined
 from partnerml.features._stream import Codes, Stream
 
 
@@ -130,12 +131,17 @@ class Rows:
 
         Unless the spine is sparse, as_ofs at which a partner has no row come along: they are cheaper than a join.
         """
+        seen = self.rings
         if self.sparse:
-            pairs = spine.select("slot", "pid", "k").inner_join(folded, "pid").inner_join(self.rings, ["cell", "k"])
+            pairs = Joined(spine.select("slot", "pid", "k")).add(folded, on=("pid",), how="inner")
+            pairs.add(seen, on=("cell", "k"), how="inner")
+            number = pairs["slot"]
         else:
-            pairs = folded.inner_join(self.rings, "cell")
-            pairs = pairs.mutate(slot=slot(pairs.pid, pairs.k, self.calendar))
-        return pairs.filter(_.step <= _.k) if self.late else pairs
+            pairs = Joined(folded).add(seen, on=("cell",), how="inner")
+            number = slot(pairs["pid"], pairs["k"], self.calendar)
+        kept = [name for name in pairs.columns if name not in ("slot", "pid", "cell")]
+        table = pairs.select(*kept, slot=number)
+        return table.filter(table.step <= table.k) if self.late else table
 
     def so_far(self, steps: ibis.Table, folds: dict[str, Any], spine: ibis.Table) -> ibis.Table:
         """Fold all that each row of the spine has seen, whenever it happened: what has been seen stays seen.

@@ -120,7 +120,9 @@ def spine_of(
     """
     found = _last_activity(eco, population.activity, as_of, scratch=scratch)
 
-    grid, last = found.table, found.numbers[_LAST]
+    last = found.numbers[_LAST]
+    grid = found.table.select("partner_id", "pid", "joined_at", "left_at", "as_of", "k", "slot", last=last)
+    last = grid["last"]
     recent = last.notnull()  # noqa: PD004 (an Ibis column)
     if population.active_within_days is not None:
         recent = recent & (last >= grid.as_of - ibis.interval(days=population.active_within_days))

@@ -143,7 +143,7 @@ class _Maker:
     def value(self, feature: Feature, found: Windows) -> Any:
         """Return its value."""
         parts = [found.gaps[r] if r.atom == "gaps" else found.numbers[r] for r in self.requests(feature)]
-        return self._value(feature, found.table.as_of, *parts)
+        return self._value(feature, found.table["as_of"], *parts)
 
 
 def _ask(atom: str, *, window: int = 0, kind: str | None = None) -> Callable[[Feature], Request]:

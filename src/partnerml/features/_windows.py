@@ -21,6 +21,7 @@ from ibis import _
 from partnerml.features._calendar import EVER, Calendar
 from partnerml.features._days import count_days, gaps, split_days
 from partnerml.features._folds import ATOMS, FOLDS, GAP_COLUMNS, Request
+from partnerml.features._joined import Joined, project
 from partnerml.features._rows import Rows, bits
 
 
@@ -30,7 +31,7 @@ class Windows:
 
     Attributes
     ----------
-    table : ibis.Table
+    table : ibis.Table or Joined
         All columns of the spine, and columns of its own.
     numbers : mapping of Request to ibis.Value
         Over the columns of `table`.
@@ -38,23 +39,9 @@ class Windows:
         For each request for gaps: ``m``, ``s``, ``q`` and ``max``.
     """
 
-    table: ibis.Table
+    table: ibis.Table | Joined
     numbers: Mapping[Request, Any]
     gaps: Mapping[Request, Mapping[str, Any]]
-
-
-class _Chain:
-    """Joins the parts to the spine one after the other, so that Ibis sees one join and one selection."""
-
-    def __init__(self, spine: ibis.Table) -> None:
-        self.table = spine
-        self._n = 0
-
-    def add(self, part: ibis.Table) -> None:
-        """Put the columns of a part, which has a row for each ``slot`` at most, beside the spine."""
-        key = f"slot__{self._n}"
-        self.table = self.table.left_join(part.rename({key: "slot"}), [("slot", key)])
-        self._n += 1
 
 
 def windows(rows: Rows, requests: Collection[Request], *, spine: ibis.Table) -> Windows:
@@ -75,20 +62,19 @@ def windows(rows: Rows, requests: Collection[Request], *, spine: ibis.Table) -> 
     plain = [r for r in ordered if r not in between and r not in split]
     near = [r for r in plain if r.window != EVER]
     ever = [r for r in plain if r.window == EVER]
-    chain = _Chain(spine)
+    table = Joined(spine)
     folded = [*plain, *(between if rows.calendar.at_midnight else ())]
     cells = _cells(rows, folded) if folded else None
     if cells is not None and plain:
-        for part in _rings(rows, cells, near, spine) if near else ():
-            chain.add(part)
+        for i, ring in _rings(rows, cells, near, spine) if near else ():
+            table.add(ring, suffix=f"__ring{i}")
         if ever:
-            chain.add(_ever(rows, cells, ever, spine))
+            table.add(_ever(rows, cells, ever, spine))
     for of_series in _by_series(split):
         for part in split_days(rows, of_series, spine):
-            chain.add(part)
+            table.add(part)
     for of_series in _by_series(between):
-        chain.add(gaps(rows, of_series, spine, cells=cells))
-    table = chain.table
+        table.add(gaps(rows, of_series, spine, cells=cells))
     numbers = _added(table, near, rows.calendar)
     for r in (*ever, *split):
         atom = ATOMS[r.atom]
@@ -102,7 +88,7 @@ def _by_series(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
         yield [r for r in requests if r.series == series]
 
 
-def _added(table: ibis.Table, requests: Sequence[Request], calendar: Calendar) -> dict[Request, Any]:
+def _added(table: Joined, requests: Sequence[Request], calendar: Calendar) -> dict[Request, Any]:
     """Add rings up to windows, each window from the one before it: Ibis then compiles each sum once."""
     so_far: dict[tuple[str, int], Any] = {}
     for r in requests:
@@ -120,43 +106,51 @@ def _cells(rows: Rows, requests: Sequence[Request]) -> ibis.Table:
     """Fold rows to (partner, cell, step): each fold, with ``pid``, ``cell`` and ``step`` if late."""
     folds = {r.fold: FOLDS[r.fold.partition("__")[0]](rows.of(r.source, r.kind)) for r in requests}
     cell, step = (bits(len(rows.calendar.edges) + 1), bits(len(rows.calendar.as_of)) if rows.late else 0)
-    key = (_.pid.cast("int64") << cell) | _.cell
+    key = (rows.table.pid.cast("int64") << cell) | rows.table.cell
     # one integer as the key: a third of the time of three columns
-    key = (key << step) | _.step if rows.late else key
-    folded = rows.table.mutate(key=key).group_by("key").aggregate(**folds)
-    parts = {"pid": _.key >> (cell + step), "cell": (_.key >> step) & (2**cell - 1)}
+    key = (key << step) | rows.table.step if rows.late else key
+    folded = rows.table.group_by(key=key).aggregate(**folds)
+    parts = {"pid": folded.key >> (cell + step), "cell": (folded.key >> step) & (2**cell - 1)}
     if rows.late:
-        parts["step"] = _.key & (2**step - 1)
-    return rows.keep(folded.mutate(**{name: part.cast("int32") for name, part in parts.items()}).drop("key"))
+        parts["step"] = folded.key & (2**step - 1)
+    return rows.keep(project(folded, *folds, **{name: part.cast("int32") for name, part in parts.items()}))
 
 
-def _rings(rows: Rows, cells: ibis.Table, requests: Sequence[Request], spine: ibis.Table) -> Iterator[ibis.Table]:
-    """Fold cells to the rings of each row of the spine; yield one part for each ring.
+def _rings(
+    rows: Rows, cells: ibis.Table, requests: Sequence[Request], spine: ibis.Table
+) -> Iterator[tuple[int, ibis.Table]]:
+    """Fold cells to the rings of each row of the spine; yield the number of each ring and what is in it.
 
     A join for each ring takes a quarter of the time of one aggregation with a condition for each column.
     """
-    folds = {r.series: ATOMS[r.atom].merge(ATOMS[r.atom].of_cell(_[r.fold])) for r in requests}
     ring = bits(len(rows.calendar.windows))
     turns = [cells.filter(cells.pid % rows.turns == i) for i in range(rows.turns)] if rows.turns > 1 else [cells]
-    parts = [rows.seen(_counted(rows, turn, requests), spine) for turn in turns]
-    parts = [part.mutate(key=(part.slot << ring) | part.ring) for part in parts]
-    rings = rows.keep(*(part.group_by("key").aggregate(**folds) for part in parts))
-    rings = rings.select(*folds, slot=rings.key >> ring, ring=(rings.key & (2**ring - 1)).cast("int32"))
+    parts = []
+    for turn in turns:
+        pairs = rows.seen(_counted(rows, turn, requests), spine)
+        folds = {r.series: ATOMS[r.atom].merge(ATOMS[r.atom].of_cell(pairs[r.fold], pairs)) for r in requests}
+        folded = pairs.group_by(key=(pairs.slot << ring) | pairs.ring).aggregate(**folds)
+        number = (folded.key & (2**ring - 1)).cast("int8")
+        parts.append(project(folded, *folds, slot=folded.key >> ring, ring=number))
+    rings = rows.keep(*parts)
     for i, window in enumerate(rows.calendar.windows):
-        names = sorted({r.series for r in requests if r.window >= window})
-        if names:
-            yield rings.filter(rings.ring == i).select("slot", **{f"{name}__ring{i}": name for name in names})
+        if any(r.window >= window for r in requests):
+            yield i, rings.filter(rings.ring == i)
 
 
 def _counted(rows: Rows, cells: ibis.Table, requests: Sequence[Request]) -> ibis.Table:
-    sets = sorted({r.fold for r in requests if r.atom == "days"})
-    return count_days(rows, cells, sets) if sets else cells
+    """Return the folds of the requests, with sets of days as numbers that add up."""
+    folds = sorted({r.fold for r in requests})
+    return count_days(rows, cells, folds, sorted({r.fold for r in requests if r.atom == "days"}))
 
 
 def _ever(rows: Rows, cells: ibis.Table, requests: Sequence[Request], spine: ibis.Table) -> ibis.Table:
     """Fold cells to the steps at which they can be seen, and run over the steps."""
     cells = _counted(rows, cells, requests)
-    placed = cells if rows.late else cells.inner_join(rows.cells.select("cell", "step"), "cell")
+    folds = sorted({r.fold for r in requests})
+    if not rows.late:
+        placed = Joined(cells).add(rows.cells.select("cell", "step"), on=("cell",), how="inner")
+        cells = placed.select("pid", "step", *folds)
     merges = {r: ATOMS[r.atom].merge for r in requests}
-    steps = placed.group_by("pid", "step").aggregate(**{r.fold: merge(_[r.fold]) for r, merge in merges.items()})
+    steps = cells.group_by("pid", "step").aggregate(**{r.fold: merge(cells[r.fold]) for r, merge in merges.items()})
     return rows.so_far(steps, {r.column: merge(_[r.fold]) for r, merge in merges.items()}, spine)
