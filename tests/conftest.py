@@ -3,9 +3,15 @@
 import datetime as dt
 
 import pytest
+from threadpoolctl import threadpool_limits
 
-from partnerml import Ecosystem, score, tasks, train
+from partnerml import Ecosystem, score, tasks
+from partnerml.config import Config
+from partnerml.progress import Progress
 from partnerml.synthetic import simulate
+from partnerml.training import recipe_of
+from partnerml.training._recipe import Recipe
+from partnerml.training._train import finished
 
 UNTIL = dt.datetime(2025, 9, 1, tzinfo=dt.UTC)
 END = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -24,15 +30,37 @@ def world():
 
 @pytest.fixture(scope="session")
 def eco(world):
-    """The records of that world."""
-    with Ecosystem.from_frames(now=END, **world.tables) as opened:
+    """The records of that world; two threads look at them."""
+    config = Config.of_source(None, ["engine.threads=2"])
+    with Ecosystem.from_frames(now=END, config=config, **world.tables) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def model(eco):
+def recipe(eco):
+    """What churn is trained by, from what was known before `UNTIL`."""
+    return recipe_of(eco, tasks.churn(), until=UNTIL, seed=1)
+
+
+@pytest.fixture(scope="session")
+def backtest(recipe):
+    """The backtest of that recipe."""
+    with threadpool_limits(2):
+        return recipe.backtest()
+
+
+@pytest.fixture(scope="session")
+def trained(eco, recipe, backtest):
+    """What `train` makes of that recipe, with the backtest that there is already."""
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(2):
+        patch.setattr(Recipe, "backtest", lambda self, progress=None: backtest)
+        return finished(recipe, eco, trials=0, progress=Progress.silent())
+
+
+@pytest.fixture(scope="session")
+def model(trained):
     """Churn, trained on what was known before `UNTIL`."""
-    return train(eco, tasks.churn(), until=UNTIL, seed=1)
+    return trained.model
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from partnerml import demo, training
+from partnerml import demo
 from partnerml.cli import app
 from partnerml.errors import ConfigError
+from partnerml.training import _recipe
 
 AS_OF = "2026-01-01"
 pytestmark = pytest.mark.xdist_group("demo")
@@ -36,7 +37,7 @@ def shown(tmp_path_factory) -> tuple[Path, str]:
     """The folder of a demo and what it printed; fewer folds than usual, to be done in half the time."""
     folder = tmp_path_factory.mktemp("demo") / "here"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "MAX_FOLDS", 5)
+        patch.setattr(_recipe, "MAX_FOLDS", 4)
         done = partnerml("demo", "--dir", folder, "--partners", 1000)
     assert done.exit_code == 0, done.stderr
     return folder, done.stdout

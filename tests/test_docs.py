@@ -176,23 +176,24 @@ def test_every_extra_function_is_told() -> None:
 
 
 def test_numbers_in_the_text_are_those_of_the_code() -> None:
-    from partnerml import pairs, scoring, training
+    from partnerml import pairs, scoring, tasks
     from partnerml.features import _cover, _defaults, _lists, _win_rates
+    from partnerml.training import _churn, _recipe
 
     numerals = {2: "two", 8: "eight", 10: "ten"}
     low, medium, high = (f"{cut:g}".lstrip("0") for cut in scoring.DEFAULT_CUTS)
     told = {
         "churn.md": (
-            f"up to {training.MAX_SNAPSHOTS} of them",
-            f"up to {numerals[training.MAX_FOLDS]}",
-            f"At least {numerals[training.MIN_FOLDS]} monthly origins",
-            f"{training.MIN_MINORITY} rows of each label",
+            f"up to {_churn.MAX_SNAPSHOTS} of them",
+            f"up to {numerals[_recipe.MAX_FOLDS]}",
+            f"At least {numerals[_recipe.MIN_FOLDS]} monthly origins",
+            f"{_recipe.MIN_MINORITY} rows of each label",
         ),
         "scores.md": (
             f"at {low}, {medium} and {high}",
             f"says of {scoring.TREND_DAYS} days earlier",
             f"from {scoring.TREND_POINTS:g} points up",
-            ", ".join(f"`risk_{days}d`" for days in scoring.RISK_DAYS),
+            ", ".join(f"`risk_{days}d`" for days in tasks.RISK_DAYS),
         ),
         "features.md": (
             f"windows of {', '.join(map(str, _defaults.WINDOWS[:-1]))} and {_defaults.WINDOWS[-1]} days",
@@ -278,30 +279,33 @@ def test_configurations_are_accepted(page: Path) -> None:
 @pytest.fixture(scope="module")
 def shared_train() -> Iterator[None]:
     """Train the same thing once: the commands and the pages share the model."""
-    from partnerml import training
-    from partnerml.moments import moment
+    from partnerml.training import _train
 
     models: dict[str, Any] = {}
-    real = training.train
+    real = _train.trained
 
-    def train(eco: Any, task: Any, *, until: Any = None, trials: int = 0, seed: int = 0, progress: Any = None) -> Any:
-        last = eco.default_until() if until is None else until
-        key = f"{eco.tables} {moment(last)} {task.to_dict()} {trials} {seed}"
+    def trained(eco: Any, task: Any, *, until: Any, trials: int, seed: int, progress: Any) -> Any:
+        key = f"{eco.tables} {until} {task.to_dict()} {trials} {seed}"
         if key not in models:
             models[key] = real(eco, task, until=until, trials=trials, seed=seed, progress=progress)
         return models[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train", train)
+        patch.setattr(_train, "trained", trained)
         yield
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory, shared_train: None) -> Path:
-    """The folder that the quickstart leaves behind: its own commands, run in order."""
+    """The folder that the quickstart leaves behind: its own commands, run in order, on half the usual sample."""
+    from partnerml.training import _recipe
+
     folder = tmp_path_factory.mktemp("docs")
+    (partners,) = (option for option in app.commands["init"].params if option.name == "partners")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(partners, "default", 1000)
+        patch.setattr(_recipe, "MAX_FOLDS", 4)
         for where, words in command_lines(DOCS / "quickstart.md"):
             if words[0] == "partnerml" and words[1] != "demo":
                 assert app.main([*words[1:], "--quiet"], standalone_mode=False) == 0, where
