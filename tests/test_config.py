@@ -133,6 +133,15 @@ def test_what_is_not_there_yet_is_refused_as_such(tree: dict, key: str) -> None:
     assert f"{key}: not available in this version" in refusal(tree)
 
 
+@pytest.mark.parametrize("task", ["churn", "fit", "close"])
+def test_a_date_needs_no_quotes(task: str, tmp_path: Path) -> None:
+    for text in ("2026-01-01", "'2026-01-01'"):
+        config = Config.load(write(tmp_path, f"tasks: {{{task}: {{train_from: {text}}}}}"))
+        assert getattr(config.tasks, task).train_from == "2026-01-01"
+    assert getattr(Config.from_dict({"tasks": {task: {"train_from": dt.date(2026, 1, 1)}}}).tasks, task).train_from
+    assert "'January' is not a date such as 2026-01-01" in refusal({"tasks": {task: {"train_from": "January"}}})
+
+
 def test_a_listed_task_is_wanted_and_an_unlisted_one_is_not() -> None:
     assert Config.from_dict({"tasks": {"churn": None}}).tasks.churn is not None
     assert Config.from_dict({}).tasks is None

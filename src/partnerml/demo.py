@@ -52,6 +52,9 @@ tasks:
     horizon_days: 90         # how far ahead
     inactivity_days: 90      # the silence that counts as churn
     active_within_days: 90   # who is scored: partners active in these last days
+  # fit: {}                  # which recruit will have a first success in time, by its traits
+  # close: {}                # how likely a partner is to win a lead that it was given
+  # propensity: {}           # which account may become a partner; name what is known of accounts: traits.accounts
 """
 
 

@@ -23,21 +23,17 @@ from partnerml.config._features import (
     PeersConfig,
     TraitsConfig,
 )
-from partnerml.config._models import (
-    ActivityConfig,
-    ChurnConfig,
-    Config,
-    EngineConfig,
-    MlflowConfig,
-    ReportConfig,
-    TasksConfig,
-    ValidationConfig,
-)
+from partnerml.config._models import Config, EngineConfig, MlflowConfig, ReportConfig, ValidationConfig
 from partnerml.config._outreach import REASON_KINDS, ActionabilityConfig, OutreachConfig
 from partnerml.config._reading import nearest
-from partnerml.config._tasks_close import CloseConfig
-from partnerml.config._tasks_fit import FitConfig
-from partnerml.config._tasks_propensity import PropensityConfig
+from partnerml.config._tasks import (
+    ActivityConfig,
+    ChurnConfig,
+    CloseConfig,
+    FitConfig,
+    PropensityConfig,
+    TasksConfig,
+)
 from partnerml.config._tuning import TuningConfig
 
 __all__ = [

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import pydantic
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainSerializer
 from pydantic_core import PydanticCustomError
 
 from partnerml.config._reading import nearest
@@ -55,8 +55,23 @@ def as_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
+def _as_date(value: object) -> object:
+    """Return the text of a date, which YAML gives as a date where it is not quoted."""
+    return value.isoformat() if isinstance(value, dt.date) else as_text(value)
+
+
+def _a_date(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            dt.date.fromisoformat(value)
+        except ValueError:
+            raise refusal(f"{value!r} is not a date such as 2026-01-01") from None
+    return value
+
+
 Duration = Annotated[dt.timedelta, BeforeValidator(parse_duration), PlainSerializer(_duration_text)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+Date = Annotated[str | None, BeforeValidator(_as_date), AfterValidator(_a_date)]
 
 
 def refusal(message: str, key: str = "") -> PydanticCustomError:

@@ -2,87 +2,26 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 import pydantic
 from pydantic import BeforeValidator, Field
 
-from partnerml.config._base import Model, Texts, as_text, as_tuple, refusal
+from partnerml.config._base import Model, as_tuple, refusal
 from partnerml.config._data import DataConfig
 from partnerml.config._evaluation import EvaluationConfig
 from partnerml.config._features import FeaturesConfig, TraitsConfig
 from partnerml.config._outreach import OutreachConfig
 from partnerml.config._reading import absolute, apply_override, explain, parse_yaml
-from partnerml.config._tasks_close import CloseConfig
-from partnerml.config._tasks_fit import FitConfig
-from partnerml.config._tasks_propensity import PropensityConfig
+from partnerml.config._tasks import TasksConfig
 from partnerml.config._tuning import TuningConfig
 from partnerml.errors import ConfigError
 
 # known to the contract, not to this version: refused by name, so that nobody takes the silence for a result
 _LATER_SECTIONS = ("routing", "monitoring")
-
-
-class ActivityConfig(Model):
-    """Which activity qualifies; both empty means all of it."""
-
-    include: Texts = Field(default=(), description="only these event types (and `deals`)")
-    exclude: Texts = Field(default=(), description="all but these event types (and `deals`)")
-
-
-class ChurnConfig(Model):
-    """Which active partner is about to go quiet."""
-
-    horizon_days: int = Field(default=90, ge=1, le=3650, description="how far ahead the risk is read")
-    inactivity_days: int = Field(
-        default=90, ge=1, le=3650, description="the silence that counts as churn; at most the horizon"
-    )
-    active_within_days: int | None = Field(
-        default=90, ge=1, le=3650, description="only partners active in these last days are scored; null = active ever"
-    )
-    activity: ActivityConfig = Field(default_factory=ActivityConfig, description="which activity qualifies")
-    train_from: Annotated[str | None, BeforeValidator(as_text)] = Field(
-        default=None,
-        description="the earliest monthly snapshot to train on, as a date; null = the first with its full history",
-    )
-
-    @pydantic.field_validator("train_from")
-    @classmethod
-    def _a_date(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                dt.date.fromisoformat(value)
-            except ValueError:
-                raise refusal(f"{value!r} is not a date such as 2026-01-01") from None
-        return value
-
-    @pydantic.model_validator(mode="after")
-    def _horizon_holds_a_silence(self) -> Self:
-        if self.horizon_days < self.inactivity_days:
-            raise refusal(
-                f"horizon_days ({self.horizon_days}) is below inactivity_days ({self.inactivity_days}): "
-                "no silence of that length can end within the horizon; raise the one or lower the other"
-            )
-        return self
-
-
-class TasksConfig(Model):
-    """The tasks that `all` trains and scores."""
-
-    churn: ChurnConfig | None = Field(default=None, description="churn risk; `churn: {}` takes every default")
-    fit: FitConfig | None = Field(default=None, description="which recruit will succeed, by its traits")
-    propensity: PropensityConfig | None = Field(default=None, description="propensity of accounts to become partners")
-    close: CloseConfig | None = Field(default=None, description="how likely a partner is to win a lead")
-
-    @pydantic.field_validator("churn", "fit", "propensity", "close", mode="before")
-    @classmethod
-    def _named_is_wanted(cls, value: object) -> object:
-        # `churn:` with nothing behind it is YAML's null: the task is listed, so it is wanted
-        return {} if value is None else value
 
 
 class ValidationConfig(Model):

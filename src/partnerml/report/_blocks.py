@@ -127,15 +127,34 @@ class Page:
         MissingExtraError
             If jinja2 is not installed.
         """
-        jinja2 = require("jinja2", "report", "the HTML model card")
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("partnerml", "templates"),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
+        return str(
+            environment("the HTML model card")
+            .get_template("card.html")
+            .render(page=self, program=f"partnerml {__version__}")
         )
-        return str(environment.get_template("card.html").render(page=self, program=f"partnerml {__version__}"))
+
+
+def environment(what: str) -> Any:
+    """Return where templates are found: everything is escaped, and a name that is missing is an error.
+
+    Parameters
+    ----------
+    what : str
+        What is to be made, for the error that says what to install.
+
+    Raises
+    ------
+    MissingExtraError
+        If jinja2 is not installed.
+    """
+    jinja2 = require("jinja2", "report", what)
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("partnerml", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
 
 
 def _markdown(block: Block, files: Sequence[str]) -> str:

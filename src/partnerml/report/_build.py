@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from partnerml import __version__
-from partnerml.errors import require
-from partnerml.report import _content, _figures, _tasks
+from partnerml.report import _blocks, _content, _figures, _tasks
 from partnerml.report._words import Money, percent, whole
 
 if TYPE_CHECKING:
@@ -81,14 +80,7 @@ def build_report(
     MissingExtraError
         If jinja2 is not installed.
     """
-    jinja2 = require("jinja2", "report", "the HTML report")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("partnerml", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = _blocks.environment("the HTML report")
     environment.filters["percent"] = percent
     environment.filters["whole"] = whole
     environment.filters["money"] = Money(currency).text
