@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
+from _tables import print_report
 
 from partnerml import Ecosystem, load_model, tasks
 from partnerml.models import KaplanMeier, evaluate, perfect_ece
@@ -65,20 +64,12 @@ def compare(out: Path, overrides: list[str], arguments: argparse.Namespace) -> N
 
 def show(report: dict, perfect: dict) -> None:
     """Print metrics with intervals, the paired difference, and what a perfect model would show."""
-    console = Console(width=150)
-    shown = ("auc", "average_precision", "brier", "log_loss", "ece", "mean_prediction", "base_rate")
-    table = Table("model", *shown, title=f"Olist fit: {report['rows']} merchants signed in the test period")
-    for name, values in report["models"].items():
-        cells = [f"{values[m]['estimate']:.4f} [{values[m]['low']:.3f}, {values[m]['high']:.3f}]" for m in shown]
-        table.add_row(name, *cells)
-    console.print(table)
+    title = f"Olist fit: {report['rows']} merchants signed in the test period"
+    print_report(report, title=title, unit="merchants")
     for name, differences in report["differences"].items():
-        for metric in ("brier", "log_loss"):
-            found = differences[metric]
-            span = f"95 % interval {found['low']:+.4f} to {found['high']:+.4f}"
-            print(f"{metric}: model minus {name} {found['difference']:+.4f}, {span}")
-        brier = differences["brier"]
-        print(f"bar: Brier not worse than {name} beyond the interval: {brier['low'] <= 0}")
+        print(f"bar: Brier not worse than {name} beyond the interval: {differences['brier']['low'] <= 0}")
+    rate = report["models"]["model"]["base_rate"]["estimate"]
+    print(f"share that succeeded {rate:.4f}")
     print(f"a perfectly calibrated model's ECE on these rows: {perfect}")
 
 

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
+from _tables import print_report
 from scipy.special import expit
 
 from partnerml import Ecosystem, load_model, score, tasks
@@ -84,26 +83,7 @@ def baselines(train: object, test: object) -> dict[str, np.ndarray]:
 
 def show(report: dict, perfect: dict, weights: dict) -> None:
     """Print metrics with intervals, paired differences, and what a perfect model would show."""
-    console = Console(width=150)
-    shown = ("auc", "average_precision", "brier", "log_loss", "ece", "mean_prediction")
-    table = Table(title=f"Olist propensity, {report['rows']} leads")
-    table.add_column("model")
-    for metric in shown:
-        table.add_column(metric, justify="right")
-    for name, values in report["models"].items():
-        cells = [f"{values[m]['estimate']:.4f} [{values[m]['low']:.3f}, {values[m]['high']:.3f}]" for m in shown]
-        table.add_row(name, *cells)
-    console.print(table)
-    paired = Table(title="model minus baseline, paired 95 % intervals by bootstrap over leads")
-    for heading in ("baseline", "auc", "brier", "log_loss"):
-        paired.add_column(heading, justify="left" if heading == "baseline" else "right")
-    for name, differences in report["differences"].items():
-        cells = [
-            f"{differences[m]['difference']:+.4f} [{differences[m]['low']:+.4f}, {differences[m]['high']:+.4f}]"
-            for m in ("auc", "brier", "log_loss")
-        ]
-        paired.add_row(name, *cells)
-    console.print(paired)
+    print_report(report, title=f"Olist propensity, {report['rows']} leads", unit="leads")
     auc = report["models"]["model"]["auc"]["estimate"]
     against = report["differences"]["logistic, one-hot"]["auc"]
     print(f"blend: {', '.join(f'{name} {weight:.2f}' for name, weight in weights.items())}")
