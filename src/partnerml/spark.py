@@ -115,7 +115,7 @@ def write_features(eco: Ecosystem, model: Model | str | Path, path: str | Path, 
     Raises
     ------
     ConfigError
-        If as_of is no midnight.
+        If as_of is no midnight, or the model is of another task.
     SourceError
         If Spark cannot write there.
     """
@@ -125,8 +125,14 @@ def write_features(eco: Ecosystem, model: Model | str | Path, path: str | Path, 
     from partnerml.models import Model, load_model
 
     chosen = model if isinstance(model, Model) else load_model(model)
+    task = tasks.Task.from_dict(chosen.task)
+    if task.name != "churn":
+        raise ConfigError(
+            f"features are built on Spark for churn alone, and this is a model of {task.name}: build them on one "
+            f"machine with tasks.build_dataset; Spark scores them with score(features, model, keys={list(task.key)})"
+        )
     catalogue = Catalogue.from_dict(chosen.catalogue).only(chosen.columns)
-    keys = population_keys(eco, tasks.Task.from_dict(chosen.task).population, as_of)
+    keys = population_keys(eco, task.population, as_of)
     with engine.explained(f"{path}"):
         write_rows(eco, keys, path, catalogue=catalogue, as_of=[as_of])
 

@@ -11,7 +11,8 @@ import pytest
 from tests.models.made_up_models import ACTIVE, COUNTRY, WON, frame, made_up
 
 from partnerml import spark as on_spark
-from partnerml.errors import ModelError
+from partnerml import tasks
+from partnerml.errors import ConfigError, ModelError
 from partnerml.models._blend import Blend
 from partnerml.models._calibration import PlattCalibrator
 from partnerml.models._logistic import LogLogistic
@@ -75,6 +76,13 @@ def test_other_keys_and_no_rows(on_executors):
     found = on_spark.score(nobody, made_up(), keys=["reseller"]).toArrow()
     assert found.column_names == ["reseller", "task", "score", "spread", "model_version"]
     assert len(found) == 0
+
+
+def test_features_of_another_task_are_refused(tmp_path):
+    model = made_up()
+    fit = dataclasses.replace(model, task=tasks.fit().to_dict())
+    with pytest.raises(ConfigError, match=r"built on Spark for churn alone, and this is a model of fit: .*partner_id"):
+        on_spark.write_features(None, fit, tmp_path / "features", as_of="2026-01-01")
 
 
 def test_a_missing_feature_is_named_before_anything_runs(on_executors):
