@@ -101,6 +101,7 @@ NAMES: Mapping[str, str] = {
     "one_trait": "the best single trait alone",
     "peers": "rates of peers and record alone",
     "base_rate": "the average for everybody",
+    "bags": "bags of trees on partners and unlabelled accounts",
 }
 
 METRICS: Mapping[str, str] = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from partnerml.report._card_words import called
 from partnerml.report._words import UNKNOWN, percent, whole
 
 if TYPE_CHECKING:
@@ -22,14 +23,6 @@ _ARROWS = {"rising": "↑ rising", "falling": "↓ falling", "steady": "→ stea
 _SEGMENTS = {"partner_type": "Partner type", "country": "Country", "region": "Region", "tier": "Tier"}
 _SHOWN_SEGMENTS = 8
 _SHOWN_DRIVERS = 8
-_MODELS = {
-    "model": "this model",
-    "trees": "boosted trees alone",
-    "logistic": "logistic regression alone",
-    "bgnbd": "BG/NBD, chance to be active",
-    "recency": "days since the last activity",
-    "base_rate": "the average for everybody",
-}
 
 
 def call_first(frame: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -205,7 +198,7 @@ def metric_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
         found = models[name]
         rows.append(
             {
-                "name": _MODELS.get(name, name),
+                "name": called(name),
                 "is_model": name == "model",
                 "values": [_estimate(found[metric]) for metric in ("auc", "average_precision", "brier", "log_loss")],
                 "mean": _decimals(found["mean_prediction"]["estimate"]),
@@ -271,7 +264,7 @@ def _nearest(bins: Sequence[Mapping[str, float]], prediction: float) -> int:
 def facts(model: Model, *, happened: str) -> list[tuple[str, str]]:
     """Return what identifies the model and says how it was made; `happened` as in `sentences`."""
     training, weights = model.training, model.evaluation.get("weights", {})
-    blend = ", ".join(f"{_MODELS.get(n, n).removesuffix(' alone')} {w:.2f}" for n, w in sorted(weights.items()) if w)
+    blend = ", ".join(f"{called(n).removesuffix(' alone')} {w:.2f}" for n, w in sorted(weights.items()) if w)
     snapshots = training.get("as_of") or []
     pairs = [
         ("Version", model.version),
