@@ -16,6 +16,7 @@ from partnerml.tasks._building import _mapping_of_events
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("trained")
 def test_scores_from_cells_are_those_from_events(eco, model, scores, tmp_path):
     cells = CellStore.open(tmp_path)
     assert cells.update(eco, UNTIL).rows_read > 0

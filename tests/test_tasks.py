@@ -5,8 +5,8 @@ import logging
 import pandas as pd
 import pytest
 
-from partnerml import Ecosystem, tasks
-from partnerml.errors import ConfigError
+from partnerml import Ecosystem, tasks, train
+from partnerml.errors import ConfigError, NotEnoughDataError
 
 PARTNERS = pd.DataFrame({"partner_id": ["a", "b"]})
 EVENTS = pd.DataFrame({"partner_id": ["a"], "occurred_at": ["2026-01-05"], "event_type": ["login"]})
@@ -22,7 +22,7 @@ def test_without_a_list_those_are_wanted_whose_tables_are_there(caplog):
         assert names(events=EVENTS) == ["churn"]
     told = [record.getMessage() for record in caplog.records]
     for name in ("fit", "propensity", "close"):
-        assert any(text.startswith(f"{name} is left out; the tables lack ") for text in told)
+        assert any(text.startswith(f"{name} is left out; it lacks ") for text in told)
     assert names() == []
 
 
@@ -34,6 +34,23 @@ def test_a_task_is_the_same_after_json(name):
     assert tasks.Task.from_dict(task.to_dict()) == task
     assert task.words
     assert task.horizon_days > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [
+        ("churn", "the tables events and deals"),
+        ("fit", "a joining date"),
+        ("propensity", "the table accounts"),
+        ("close", "the table leads"),
+    ],
+)
+def test_a_task_whose_tables_are_not_there_says_which(name, lacks):
+    with (
+        Ecosystem.from_frames(partners=PARTNERS) as eco,
+        pytest.raises(NotEnoughDataError, match=f"{name} cannot be trained: it lacks {lacks}.*do not list the task"),
+    ):
+        train(eco, tasks.configured(eco.config, name))
 
 
 def test_a_task_that_no_version_knows_is_refused():

@@ -37,7 +37,7 @@ def wanted(eco: Ecosystem) -> tuple[Task, ...]:
     lacking = {task.name: task.kind.missing(eco) for task in known}
     for name, lack in lacking.items():
         if lack is not None:
-            _logger.info("%s is left out; the tables lack %s", name, lack)
+            _logger.info("%s is left out; it lacks %s", name, lack)
     return tuple(task for task in known if lacking[task.name] is None)
 
 

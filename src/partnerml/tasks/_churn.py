@@ -164,5 +164,7 @@ KIND = Kind(
     lag=lambda eco: largest_lag(eco, label_tables(eco)),
     build=_build,
     catalogue=lambda eco, task, before: default_catalogue(eco, before=before, activity=task.population.activity),
-    missing=lambda eco: None if eco.has("events") or eco.has("deals") else "table events or deals",
+    missing=lambda eco: (
+        None if eco.has("events") or eco.has("deals") else "the tables events and deals: it needs one of them"
+    ),
 )

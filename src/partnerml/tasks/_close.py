@@ -77,10 +77,10 @@ def _missing(eco: Ecosystem) -> str | None:
     """Return what the tables lack."""
     for table in ("leads", "assignments"):
         if not eco.has(table):
-            return table
+            return f"the table {table}"
     if eco.has("assignments", "outcome", "closed_at") or eco.has("deals", "lead_id", "closed_at"):
         return None
-    return "neither assignments.outcome with closed_at nor deals.lead_id with closed_at"
+    return "outcomes: there is neither assignments.outcome with closed_at nor deals.lead_id with closed_at"
 
 
 KIND = Kind(

@@ -110,9 +110,9 @@ def _missing(eco: Ecosystem) -> str | None:
     if not eco.has("accounts"):
         return "the table accounts"
     if not any(eco.has("accounts", column) for column in ("is_partner", "partner_since", "partner_id")):
-        return "accounts.is_partner, partner_since or partner_id, which say who is a partner"
+        return "who is a partner: accounts.is_partner, partner_since or partner_id"
     if not eco.config.traits.accounts:
-        return "traits.accounts, which names what is known of an account"
+        return "traits of accounts: name them in traits.accounts"
     return None
 
 

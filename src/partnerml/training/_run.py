@@ -92,7 +92,7 @@ def run(
     registry = Registry(eco.config.tracking_uri)
     registry.check()
     progress = progress or Progress.silent()
-    last = moment_of(eco.default_until() if until is None else until, name="until")
+    last = _train.end_of(eco, task, until)
     made = _train.trained(eco, task, until=last, trials=trials, seed=seed, progress=progress)
     model = made.model
     with progress.stage(f"{task.name}: comparison with the champion"):

@@ -69,8 +69,22 @@ def train(
     MissingExtraError
         If there are trials, and Optuna is not installed.
     """
-    last = moment_of(eco.default_until() if until is None else until, name="until")
+    last = end_of(eco, task, until)
     return trained(eco, task, until=last, trials=trials, seed=seed, progress=progress or Progress.silent()).model
+
+
+def end_of(eco: Ecosystem, task: Task, until: Moment | None) -> dt.datetime:
+    """Return the moment up to which a task is trained.
+
+    Raises
+    ------
+    NotEnoughDataError
+        If the tables are not there that the task needs.
+    """
+    lack = task.kind.missing(eco)
+    if lack is not None:
+        raise NotEnoughDataError(f"{task.name} cannot be trained: it lacks {lack}. Map it, or do not list the task")
+    return moment_of(eco.default_until() if until is None else until, name="until")
 
 
 def trained(eco: Ecosystem, task: Task, *, until: dt.datetime, trials: int, seed: int, progress: Progress) -> Trained:
