@@ -216,7 +216,7 @@ def ran(monkeypatch, tmp_path):
         config = types.SimpleNamespace(tracking_uri="", out=tmp_path / "out")
         monkeypatch.setattr("partnerml.models.Registry", lambda uri: registry)
         monkeypatch.setattr(_run._train, "trained", lambda *a, **k: made)
-        return run(types.SimpleNamespace(config=config), TASK, until=UNTIL)
+        return run(types.SimpleNamespace(config=config, has=lambda *_: True), TASK, until=UNTIL)
 
     return go
 
