@@ -167,7 +167,11 @@ def command_help(name: str = "") -> str:
 
     from partnerml.cli import app
 
-    context = click.Context(app, info_name="partnerml", max_content_width=WIDTH, terminal_width=WIDTH)
+    # a command keeps the help option that it is first asked for: with the names of the program, then
+    names = app.context_settings["help_option_names"]
+    context = click.Context(
+        app, info_name="partnerml", max_content_width=WIDTH, terminal_width=WIDTH, help_option_names=names
+    )
     command: click.Command = app
     if name:
         command = app.commands[name]
