@@ -228,7 +228,7 @@ def test_the_task(eco, world):
         tasks.close(horizon_days=0)
     assert task.kind.missing(eco) is None
     with Ecosystem.from_frames(partners=world.tables["partners"]) as few:
-        assert task.kind.missing(few) == "leads"
+        assert task.kind.missing(few) == "the table leads"
 
 
 def test_rows_of_the_task_at_moments(eco):

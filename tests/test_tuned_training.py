@@ -6,6 +6,7 @@ import importlib
 import math
 import re
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -372,7 +373,7 @@ def test_a_model_is_trained_with_what_is_kept_and_tells_of_it(tmp_path):
 def test_without_optuna_nothing_is_built(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r'pip install "partnerml\[tuning\]"'):
-        train(None, tasks.churn(), until="2025-01-01", trials=3)
+        train(types.SimpleNamespace(has=lambda *_: True), tasks.churn(), until="2025-01-01", trials=3)
 
 
 def test_the_benchmark_tells_how_much_worse_than_the_defaults(monkeypatch):
