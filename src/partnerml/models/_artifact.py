@@ -262,16 +262,21 @@ class Model:
         return pd.DataFrame(effects, index=X.index, columns=[*self.blend.feature_names_in_, BASE])
 
     def spread(self, X: pd.DataFrame) -> FloatArray:
-        """Return how far the components disagree about each row, shape (n,).
+        """Return how far the components, and the bags of one that has them, disagree about each row, shape (n,).
 
-        The weighted standard deviation of the probabilities that each component alone would give with the blend's
+        The weighted standard deviation of the probabilities that each of them alone would give with the blend's
         calibration; 0 where the blend has one component. It is no standard error of the score.
         """
         aligned = self.aligned(X)
-        weights = np.array(list(self.blend.weights.values()))
-        raw = np.stack([part.decision_function(aligned) for part in self.blend.components.values()])
-        alone = expit(self.blend.calibrator.apply(raw * weights.sum()))
-        share = (weights / weights.sum())[:, None]
+        total = np.array(list(self.blend.weights.values())).sum()
+        raw, shares = [], []
+        for name, part in self.blend.components.items():
+            bags = getattr(part, "by_bag", None)
+            said = part.decision_function(aligned)[None] if bags is None else bags(aligned).T
+            raw.append(said)
+            shares += [self.blend.weights[name] / total / len(said)] * len(said)
+        alone = expit(self.blend.calibrator.apply(np.concatenate(raw) * total))
+        share = np.array(shares)[:, None]
         centre = (share * alone).sum(axis=0)
         return np.asarray(np.sqrt((share * (alone - centre) ** 2).sum(axis=0)))
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,29 +11,17 @@ import pandas as pd
 
 from partnerml import tasks
 from partnerml.features import Catalogue, Feature, build_rows
-from partnerml.progress import Progress
-from partnerml.scoring._scores import TREND_DAYS, check_traits, common, percentile, ranked, trend
+from partnerml.scoring._asked import Asked, needed_of
 
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
-    from partnerml.features import CellStore
     from partnerml.models import Model
 
 _REVENUE = "deals__won__amount__365d"
 
 
-def frame(
-    eco: Ecosystem,
-    model: Model,
-    task: tasks.Task,
-    moment: dt.datetime,
-    *,
-    cuts: Sequence[float],
-    top: int,
-    cells: CellStore | None,
-    progress: Progress,
-) -> pd.DataFrame:
+def frame(asked: Asked) -> pd.DataFrame:
     """Return the scores of the active partners.
 
     Raises
@@ -42,34 +29,24 @@ def frame(
     NotEnoughDataError
         If nobody belongs to the population.
     """
-    earlier = moment - dt.timedelta(days=TREND_DAYS)
-    with progress.stage(f"features as of {moment:%Y-%m-%d}"):
-        data = tasks.build_dataset(
-            eco, task, as_of=[earlier, moment], catalogue=needed(model), labels=False, cells=cells
-        )
-    now, before = _at(data, moment), _at(data, earlier)
-    if not now.any():
-        raise tasks.nobody(eco, task, moment)
-    rows = data.where(now)
-    check_traits(model, rows.X, who="partners", remedy="traits.partners")
-    with progress.stage(f"scores of {len(rows):,} partners"):
-        found = common(model, rows, task=task.name, as_of=moment, cuts=cuts, top=top)
-        then = model.predict_proba(data.X[before]) if before.any() else np.empty(0)
-        found["trend"] = _trend(found, data.keys["partner_id"][before], then)
-        curve = risk_curve(task, model, rows.X, found["score"].to_numpy())
-        found = found.assign(**curve, revenue_at_risk=found["score"] * _won_revenue(eco, rows))
-    return ranked(found, ["partner_id"], *curve, "revenue_at_risk")
+    moment = asked.moment
+    with asked.progress.stage(f"features as of {moment:%Y-%m-%d}"):
+        data = asked.rows(asked.earlier, moment, catalogue=needed(asked.model))
+    rows = data.at(moment)
+    if not len(rows):
+        raise tasks.nobody(asked.eco, asked.task, moment)
+    asked.check_traits(rows.X, who="partners", remedy="traits.partners")
+    with asked.progress.stage(f"scores of {len(rows):,} partners"):
+        found = asked.common(rows)
+        found["trend"] = asked.trend(found, data.at(asked.earlier))
+        curve = risk_curve(asked.task, asked.model, rows.X, found["score"].to_numpy())
+        found = found.assign(**curve, revenue_at_risk=found["score"] * _won_revenue(asked.eco, rows))
+    return asked.ranked(found, *curve, "revenue_at_risk")
 
 
 def needed(model: Model) -> Catalogue:
     """Return what scores need of a model's catalogue: what it reads, what its reasons tell, and the won revenue."""
-    catalogue = Catalogue.from_dict(model.catalogue)
-    wanted = {*model.features, _REVENUE}
-    return catalogue.only(name for name in catalogue.names if name in wanted)
-
-
-def _at(data: Dataset, moment: dt.datetime) -> npt.NDArray[np.bool_]:
-    return (data.keys["as_of"] == pd.Timestamp(moment)).to_numpy()
+    return needed_of(model, _REVENUE)
 
 
 def _won_revenue(eco: Ecosystem, data: Dataset) -> npt.NDArray[np.float64]:
@@ -80,11 +57,6 @@ def _won_revenue(eco: Ecosystem, data: Dataset) -> npt.NDArray[np.float64]:
         return np.full(len(data), np.nan)
     revenue = build_rows(eco, data.keys, catalogue=Catalogue((Feature.parse(_REVENUE),)))
     return data.keys.merge(pd.concat([revenue.keys, revenue.X], axis=1))[_REVENUE].to_numpy()
-
-
-def _trend(frame: pd.DataFrame, partners: pd.Series, scores: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-    then = pd.Series(percentile(scores), index=partners.to_numpy())
-    return trend(frame.set_index("partner_id")["percentile"], then).to_numpy()
 
 
 def risk_curve(

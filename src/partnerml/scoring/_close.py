@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from partnerml import tasks
 from partnerml.errors import NotEnoughDataError
-from partnerml.features import Catalogue, build_pairs, pair_outcomes
-from partnerml.progress import Progress
-from partnerml.scoring._scores import check_traits, common, ranked
+from partnerml.features import build_pairs, pair_outcomes
+from partnerml.scoring._asked import Asked, needed_of
 
 if TYPE_CHECKING:
-    from partnerml.ecosystem import Ecosystem
-    from partnerml.features import CellStore
     from partnerml.models import Model, PeerRate
 
 
-def frame(
-    eco: Ecosystem,
-    model: Model,
-    task: tasks.Task,
-    moment: dt.datetime,
-    *,
-    cuts: Sequence[float],
-    top: int,
-    cells: CellStore | None,
-    progress: Progress,
-) -> pd.DataFrame:
+def frame(asked: Asked) -> pd.DataFrame:
     """Return the scores of the live pairs of open leads.
 
     Raises
@@ -39,24 +24,26 @@ def frame(
     NotEnoughDataError
         If there is none.
     """
-    live = pair_outcomes(eco).live(task.label, moment)
+    model, moment = asked.model, asked.moment
+    live = pair_outcomes(asked.eco).live(asked.task.label, moment)
     if live.empty:
         raise NotEnoughDataError(
             f"no lead is being worked on at {moment:%Y-%m-%d}: of the pairs that were assigned in the "
-            f"{task.horizon_days} days before, all were refused, won or lost. Check the table assignments"
+            f"{asked.task.horizon_days} days before, all were refused, won or lost. Check the table assignments"
         )
     peers = _peers(model)
-    with progress.stage(f"features of {len(live):,} pairs, each as of its assignment"):
-        data = build_pairs(eco, live, catalogue=_needed(model, peers))
-    check_traits(model, data.X, who="pairs", remedy="traits.partners")
-    with progress.stage(f"scores of {len(live):,} pairs"):
-        found = common(model, data, task=task.name, as_of=moment, cuts=cuts, top=top)
+    catalogue = needed_of(model, *(() if peers is None else peers.feature_names_in_))
+    with asked.progress.stage(f"features of {len(live):,} pairs, each as of its assignment"):
+        data = build_pairs(asked.eco, live, catalogue=catalogue)
+    asked.check_traits(data.X, who="pairs", remedy="traits.partners")
+    with asked.progress.stage(f"scores of {len(live):,} pairs"):
+        found = asked.common(data)
         found["trend"] = pd.array([None] * len(found), dtype="str")
         if peers is not None:
             found["spread"] = np.hypot(found["spread"], peers.deviation(data.X))
             if "fallback" in model.evaluation:
-                found["reasons"] = _told(found["reasons"], peers, data.X, top=top)
-    return ranked(found, ["lead_id", "partner_id"])
+                found["reasons"] = _told(found["reasons"], peers, data.X, top=asked.top)
+    return asked.ranked(found)
 
 
 def _peers(model: Model) -> PeerRate | None:
@@ -65,13 +52,6 @@ def _peers(model: Model) -> PeerRate | None:
 
     state = model.documents.get("peers")
     return None if state is None else PeerRate.from_state(state)
-
-
-def _needed(model: Model, peers: PeerRate | None) -> Catalogue:
-    """Return what scores need of a model's catalogue: what it reads, what its reasons tell, and what makes peers."""
-    catalogue = Catalogue.from_dict(model.catalogue)
-    wanted = {*model.features, *(() if peers is None else peers.feature_names_in_)}
-    return catalogue.only(name for name in catalogue.names if name in wanted)
 
 
 def _told(reasons: pd.Series, peers: PeerRate, X: pd.DataFrame, *, top: int) -> pd.Series:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from partnerml import tasks
 from partnerml.moments import moment as moment_of
 from partnerml.progress import Progress
+from partnerml.scoring._asked import Asked
 from partnerml.scoring._scores import DEFAULT_CUTS, Scores
 
 if TYPE_CHECKING:
@@ -56,12 +57,10 @@ def score(
     ModelError
         If the model does not fit the data.
     """
-    progress = progress or Progress.silent()
     task = tasks.Task.from_dict(model.task)
     moment = moment_of(as_of)
     if (stale := tasks.staleness(eco, task, moment)) is not None:
         _logger.warning("%s", stale)
     scored = importlib.import_module(f"partnerml.scoring._{task.name}")
-    frame = scored.frame(eco, model, task, moment, cuts=cuts, top=reasons, cells=cells, progress=progress)
-    key = tuple(name for name in task.key if name != "as_of")
-    return Scores(task.name, moment, model.version, frame, key)
+    asked = Asked(eco, model, task, moment, cuts, reasons, cells, progress or Progress.silent())
+    return Scores(task.name, moment, model.version, scored.frame(asked), tuple(asked.key))

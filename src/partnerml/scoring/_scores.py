@@ -1,4 +1,4 @@
-"""Scores as a value, and the columns that all tasks have alike."""
+"""Scores as a value, and how a score is placed among the others: percentile, band, trend."""
 
 from __future__ import annotations
 
@@ -6,27 +6,19 @@ import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from partnerml import outputs
-from partnerml.errors import ConfigError, ModelError
+from partnerml.errors import ConfigError
 from partnerml.moments import is_midnight
-
-if TYPE_CHECKING:
-    from partnerml.dataset import Dataset
-    from partnerml.models import Model
 
 BANDS = ("low", "medium", "high", "critical")
 DEFAULT_CUTS = (0.25, 0.5, 0.75)
 TREND_DAYS = 30
 TREND_POINTS = 5.0
-
-# of every task, in this order, between the key and what the task adds; model_version comes last
-COMMON = ("as_of", "task", "score", "percentile", "band", "trend", "reasons", "spread")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,90 +92,3 @@ def trend(now: pd.Series, then: pd.Series, *, points: float = TREND_POINTS) -> p
     change = now - then.reindex(now.index)
     told = np.select([change >= points, change <= -points, change.isna()], ["rising", "falling", "new"], "steady")
     return pd.Series(told, index=now.index)
-
-
-def reasons(model: Model, X: pd.DataFrame, dictionary: Sequence[Any], *, top: int) -> list[list[dict[str, object]]]:
-    """Return the reasons of each row: what moved its score most, in words.
-
-    Parameters
-    ----------
-    model : Model
-    X : DataFrame of shape (n, p)
-    dictionary : sequence of FeatureInfo
-        What the columns mean.
-    top : int
-        How many reasons to tell.
-    """
-    from partnerml.models import explain
-
-    told = explain(model.contributions(X), X, dictionary=dictionary, typical=model.training["typical"], top=top)
-    return [[reason.to_dict() for reason in row] for row in told]
-
-
-def common(
-    model: Model, data: Dataset, *, task: str, as_of: dt.datetime, cuts: Sequence[float], top: int
-) -> pd.DataFrame:
-    """Return the key and the columns of every task for some rows, without ``trend``, in the order of the rows.
-
-    Parameters
-    ----------
-    model : Model
-    data : Dataset
-        The rows to score.
-    task : str
-    as_of : datetime
-        When they are scored (UTC).
-    cuts : sequence of three floats
-        Where the bands begin.
-    top : int
-        How many reasons to tell.
-    """
-    X = data.X.reset_index(drop=True)
-    probability = model.predict_proba(X)
-    frame = data.keys.drop(columns="as_of").reset_index(drop=True)
-    frame["as_of"] = pd.Timestamp(as_of)
-    frame["task"] = task
-    frame["score"] = probability
-    frame["percentile"] = percentile(probability)
-    frame["band"] = band(probability, cuts)
-    frame["reasons"] = pd.Series(reasons(model, X, data.dictionary, top=top), index=frame.index, dtype=object)
-    frame["spread"] = model.spread(X)
-    frame["model_version"] = model.version
-    return frame
-
-
-def ranked(frame: pd.DataFrame, key: Sequence[str], *extra: str) -> pd.DataFrame:
-    """Return the columns of a task in their order, rows with the highest score first.
-
-    Parameters
-    ----------
-    frame : DataFrame
-    key : sequence of str
-        The columns that identify a row, without ``as_of``.
-    *extra : str
-        The columns that the task adds.
-    """
-    columns = [*key, *COMMON, *extra, "model_version"]
-    order = ["score", *key]
-    return frame[columns].sort_values(order, ascending=[False, *(True for _ in key)], ignore_index=True, kind="stable")
-
-
-def check_traits(model: Model, X: pd.DataFrame, *, who: str, remedy: str) -> None:
-    """Refuse a trait that training knew and no row to score has: the source has lost a column.
-
-    Parameters
-    ----------
-    model : Model
-    X : DataFrame of shape (n, p)
-    who : str
-        What a row is, such as ``partners``.
-    remedy : str
-        The key of the configuration that names the traits, such as ``traits.partners``.
-    """
-    known = {*model.vocabulary, *model.training["typical"]}
-    for info in model.dictionary:
-        if info.measure == "trait" and info.name in model.columns and info.name in known and X[info.name].isna().all():
-            raise ModelError(
-                f"the trait {info.subject} (table {info.table}) is null for all {len(X)} {who} to score and was "
-                f"known in training; check that the source still fills it, or train without it ({remedy})"
-            )

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from partnerml.tasks._building import FEATURE_TASKS, build_dataset, build_features, cells_of, feature_catalogue
+from partnerml.tasks._building import build_dataset, build_features, cells_of, feature_catalogue
 from partnerml.tasks._choosing import MAX_STALE_DAYS, configured, from_config, staleness, wanted
 from partnerml.tasks._churn import RISK_DAYS, churn, history_days, nobody, snapshots, transactions
 from partnerml.tasks._close import close
@@ -17,7 +17,6 @@ from partnerml.tasks._propensity import propensity
 from partnerml.tasks._task import Kind, Task
 
 __all__ = [
-    "FEATURE_TASKS",
     "MAX_STALE_DAYS",
     "NAMES",
     "RISK_DAYS",

@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from partnerml.config import nearest
 from partnerml.errors import ConfigError
-from partnerml.features import Catalogue, CellStore, build_joining, build_pairs, default_catalogue
+from partnerml.features import Catalogue, CellStore
 from partnerml.moments import Moment
 from partnerml.moments import moment as moment_of
-from partnerml.tasks._choosing import configured, from_config
-from partnerml.tasks._propensity import propensity
-from partnerml.tasks._task import Task
+from partnerml.tasks._choosing import described
+from partnerml.tasks._task import Rows, Task
 
 if TYPE_CHECKING:
     from partnerml.config import Config
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
 
 _logger = logging.getLogger("partnerml")
-
-# whose features can be built
-FEATURE_TASKS = ("churn", "fit", "propensity", "close")
 
 
 def build_dataset(
@@ -71,7 +66,7 @@ def build_dataset(
     known = None
     if labels:
         known = moment_of(eco.default_until() if until is None else until, name="until")
-    return task.kind.build(eco, task, moments, catalogue=catalogue, until=known, cells=cells)
+    return task.kind.build(eco, task, Rows(tuple(moments), catalogue, known, cells))
 
 
 def _moments(as_of: Sequence[Moment] | Moment) -> list[dt.datetime]:
@@ -122,13 +117,10 @@ def build_features(
         catalogue = feature_catalogue(eco, name, before=moments[0])
     elif not isinstance(catalogue, Catalogue):
         catalogue = Catalogue.from_dict(catalogue)
-    if name == "fit":
-        return {moment: build_joining(eco, catalogue=catalogue, as_of=moment) for moment in moments}
-    if name == "close":
-        return {moment: build_pairs(eco, catalogue=catalogue, until=moment) for moment in moments}
-    listed = name in {task.name for task in from_config(eco.config)}
-    task = propensity() if name == "propensity" and not listed else configured(eco.config, name)
-    data = task.kind.build(eco, task, moments, catalogue=catalogue, until=None, cells=cells)
+    task = described(eco.config, name)
+    if not task.kind.snapshots:
+        return {moment: task.kind.build(eco, task, Rows((moment,), catalogue)) for moment in moments}
+    data = task.kind.build(eco, task, Rows(tuple(moments), catalogue, cells=cells))
     return {moment: data if len(moments) == 1 else data.at(moment) for moment in moments}
 
 
@@ -140,16 +132,8 @@ def feature_catalogue(eco: Ecosystem, name: str, *, before: Moment) -> Catalogue
     ConfigError
         If there is no such task, or the configuration does not list it.
     """
-    if name not in FEATURE_TASKS:
-        raise ConfigError(
-            f"there is no task {name!r}{nearest(name, FEATURE_TASKS)} (known: {', '.join(FEATURE_TASKS)})"
-        )
-    listed = name in {task.name for task in from_config(eco.config)}
-    # the activity of churn is a matter of its configuration; of the others rows and features are the same without it
-    if listed or name == "churn":
-        task = configured(eco.config, name)
-        return task.kind.catalogue(eco, task, moment_of(before))
-    return default_catalogue(eco, before=moment_of(before), task=name)
+    task = described(eco.config, name)
+    return task.kind.catalogue(eco, task, moment_of(before))
 
 
 def cells_of(eco: Ecosystem, *, until: Moment, rebuild: bool = False) -> CellStore | None:

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("partnerml")
 
+_EVERY = TasksConfig.model_validate({name: {} for name in NAMES})
 # a few days without a row are a holiday; more are a missing export
 MAX_STALE_DAYS = 7
 
 
 def from_config(config: Config) -> tuple[Task, ...]:
     """Return the tasks that a configuration lists, in the order of the pipeline; without a list, all of them."""
-    listed = TasksConfig.model_validate({name: {} for name in NAMES}) if config.tasks is None else config.tasks
+    listed = _EVERY if config.tasks is None else config.tasks
     sections = {name: getattr(listed, name) for name in NAMES}
     return tuple(KINDS[name].configured(section) for name, section in sections.items() if section is not None)
 
@@ -56,6 +57,19 @@ def configured(config: Config, name: str) -> Task:
         raise ConfigError(f"task {name} is not listed in the configuration; add `{name}: {{}}` under `tasks:`")
     listed = ", ".join(known) or "none"
     raise ConfigError(f"there is no task {name!r}{nearest(name, NAMES)} (in this configuration: {listed})")
+
+
+def described(config: Config, name: str) -> Task:
+    """Return a task whose features are asked for: as the configuration lists it, else with its defaults.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such task, or it is churn and not listed: whom it is about is a matter of its activity.
+    """
+    if name == "churn" or name not in NAMES or name in {task.name for task in from_config(config)}:
+        return configured(config, name)
+    return KINDS[name].configured(getattr(_EVERY, name))
 
 
 def staleness(eco: Ecosystem, task: Task, moment: dt.datetime) -> str | None:

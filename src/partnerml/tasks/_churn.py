@@ -21,13 +21,12 @@ from partnerml.features import (
 )
 from partnerml.moments import Moment, month_starts
 from partnerml.moments import moment as moment_of
-from partnerml.tasks._task import Kind, Task
+from partnerml.tasks._task import Kind, Rows, Task
 
 if TYPE_CHECKING:
     from partnerml.config import ChurnConfig
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
-    from partnerml.features import CellStore
 
 # the days at which a risk curve is told
 RISK_DAYS = (30, 60, 90, 180)
@@ -132,23 +131,15 @@ def _configured(settings: ChurnConfig) -> Task:
     )
 
 
-def _build(
-    eco: Ecosystem,
-    task: Task,
-    moments: Sequence[dt.datetime],
-    *,
-    catalogue: Catalogue,
-    until: dt.datetime | None,
-    cells: CellStore | None,
-) -> Dataset:
+def _build(eco: Ecosystem, task: Task, rows: Rows) -> Dataset:
     return build(
         eco,
         population=task.population,
-        label=None if until is None else task.label,
-        catalogue=catalogue,
-        as_of=moments,
-        until=until,
-        cells=cells,
+        label=None if rows.until is None else task.label,
+        catalogue=rows.catalogue,
+        as_of=rows.moments,
+        until=rows.until,
+        cells=rows.cells,
     )
 
 
@@ -167,4 +158,5 @@ KIND = Kind(
     missing=lambda eco: (
         None if eco.has("events") or eco.has("deals") else "the tables events and deals: it needs one of them"
     ),
+    snapshots=True,
 )

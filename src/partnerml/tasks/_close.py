@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from partnerml.features import (
     Assigned,
-    Catalogue,
     WonLabel,
     build_assigned,
     build_pairs,
@@ -19,13 +16,12 @@ from partnerml.features import (
 )
 from partnerml.moments import Moment
 from partnerml.moments import moment as moment_of
-from partnerml.tasks._task import Kind, Task
+from partnerml.tasks._task import Kind, Rows, Task
 
 if TYPE_CHECKING:
     from partnerml.config import CloseConfig
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
-    from partnerml.features import CellStore
 
 
 def close(*, horizon_days: int = 180, train_from: Moment | None = None) -> Task:
@@ -56,21 +52,13 @@ def _configured(settings: CloseConfig) -> Task:
     return close(horizon_days=settings.horizon_days, train_from=settings.train_from)
 
 
-def _build(
-    eco: Ecosystem,
-    task: Task,
-    moments: Sequence[dt.datetime],
-    *,
-    catalogue: Catalogue,
-    until: dt.datetime | None,
-    cells: CellStore | None,
-) -> Dataset:
+def _build(eco: Ecosystem, task: Task, rows: Rows) -> Dataset:
     """Build the pairs that were assigned up to the last moment: each as it was when it was assigned."""
-    if until is None:
-        return build_pairs(eco, catalogue=catalogue, until=moments[-1])
+    if rows.until is None:
+        return build_pairs(eco, catalogue=rows.catalogue, until=rows.moments[-1])
     outcomes = pair_outcomes(eco)
-    early = (outcomes.pairs["assigned_at"] <= moments[-1].replace(tzinfo=None)).to_numpy()
-    return build_assigned(eco, outcomes, catalogue=catalogue, label=task.label, until=until, rows=early)
+    early = (outcomes.pairs["assigned_at"] <= rows.moments[-1].replace(tzinfo=None)).to_numpy()
+    return build_assigned(eco, outcomes, catalogue=rows.catalogue, label=task.label, until=rows.until, rows=early)
 
 
 def _missing(eco: Ecosystem) -> str | None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from partnerml.features import (
-    Catalogue,
     Joining,
     SuccessLabel,
     build_joining,
@@ -17,13 +14,12 @@ from partnerml.features import (
 )
 from partnerml.moments import Moment
 from partnerml.moments import moment as moment_of
-from partnerml.tasks._task import Kind, Task
+from partnerml.tasks._task import Kind, Rows, Task
 
 if TYPE_CHECKING:
     from partnerml.config import FitConfig
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
-    from partnerml.features import CellStore
 
 
 def fit(*, success_days: int = 365, success_amount: float | None = None, train_from: Moment | None = None) -> Task:
@@ -60,18 +56,10 @@ def _configured(settings: FitConfig) -> Task:
     )
 
 
-def _build(
-    eco: Ecosystem,
-    task: Task,
-    moments: Sequence[dt.datetime],
-    *,
-    catalogue: Catalogue,
-    until: dt.datetime | None,
-    cells: CellStore | None,
-) -> Dataset:
+def _build(eco: Ecosystem, task: Task, rows: Rows) -> Dataset:
     """Build everybody that had joined, or was recruited, at the last moment: each as it was when it joined."""
-    label = None if until is None else task.label
-    return build_joining(eco, catalogue=catalogue, as_of=moments[-1], label=label, until=until)
+    label = None if rows.until is None else task.label
+    return build_joining(eco, catalogue=rows.catalogue, as_of=rows.moments[-1], label=label, until=rows.until)
 
 
 def _missing(eco: Ecosystem) -> str | None:

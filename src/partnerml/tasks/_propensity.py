@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ import pandas as pd
 from partnerml.dataset import Dataset
 from partnerml.features import (
     Accounts,
-    Catalogue,
     PartnerLabel,
     build_accounts,
     build_labelled_accounts,
@@ -19,12 +17,11 @@ from partnerml.features import (
     largest_lag,
     tell_idle_exclusions,
 )
-from partnerml.tasks._task import Kind, Task
+from partnerml.tasks._task import Kind, Rows, Task
 
 if TYPE_CHECKING:
     from partnerml.config import PropensityConfig
     from partnerml.ecosystem import Ecosystem
-    from partnerml.features import CellStore
 
 
 def propensity(
@@ -84,25 +81,19 @@ def _configured(settings: PropensityConfig) -> Task:
     )
 
 
-def _build(
-    eco: Ecosystem,
-    task: Task,
-    moments: Sequence[dt.datetime],
-    *,
-    catalogue: Catalogue,
-    until: dt.datetime | None,
-    cells: CellStore | None,
-) -> Dataset:
+def _build(eco: Ecosystem, task: Task, rows: Rows) -> Dataset:
     """Build the accounts that are not partners at some moments; with labels, what the task is trained on before them.
 
     Labelled rows have moments of their own: those of accounts that were created before the last of the moments.
     """
     tell_idle_exclusions(eco, task.population)
-    if until is None:
-        return build_accounts(eco, catalogue=catalogue, population=task.population, as_of=moments)
-    data = build_labelled_accounts(eco, catalogue=catalogue, population=task.population, label=task.label, until=until)
+    if rows.until is None:
+        return build_accounts(eco, catalogue=rows.catalogue, population=task.population, as_of=rows.moments)
+    data = build_labelled_accounts(
+        eco, catalogue=rows.catalogue, population=task.population, label=task.label, until=rows.until
+    )
     if task.label.resolved(eco).dated:
-        return data.where(data.as_of < pd.Timestamp(moments[-1]))
+        return data.where(data.as_of < pd.Timestamp(rows.moments[-1]))
     return data
 
 
@@ -127,4 +118,5 @@ KIND = Kind(
     missing=_missing,
     # who looks like a partner does not change for want of newer rows
     timeless=lambda eco, task: not task.label.resolved(eco).dated,
+    snapshots=True,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from partnerml.features import Catalogue
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from partnerml.features import CellStore
 
 
-class Rows(Protocol):
+class Members(Protocol):
     """Who has a row: the population of a task."""
 
     @property
@@ -116,20 +116,25 @@ class Task:
         )
 
 
-class Builder(Protocol):
-    """Builds the rows of a task."""
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Which rows of a task are to be built, and how.
 
-    def __call__(
-        self,
-        eco: Ecosystem,
-        task: Task,
-        moments: Sequence[dt.datetime],
-        *,
-        catalogue: Catalogue,
-        until: dt.datetime | None,
-        cells: CellStore | None,
-    ) -> Dataset:
-        """Return rows and features, with labels as known at `until`; without labels where it is None."""
+    Attributes
+    ----------
+    moments : tuple of datetime
+        In order (UTC).
+    catalogue : Catalogue
+    until : datetime or None
+        Labels are as they were known at it; None: without labels.
+    cells : CellStore or None
+        Stands for the events where it can.
+    """
+
+    moments: tuple[dt.datetime, ...]
+    catalogue: Catalogue
+    until: dt.datetime | None = None
+    cells: CellStore | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,11 +151,14 @@ class Kind:
     lag : callable
         Returns how long after they happened the outcomes of the label are known: the largest declared lag of the
         tables that make it.
-    build : Builder
+    build : callable
+        Builds rows and features, and labels where they are asked for.
     catalogue : callable
         Returns the features that the task takes by default, by what was known before a moment.
     missing : callable
         Returns what the tables lack for the task to be trained, in words; None if they lack nothing.
+    snapshots : bool
+        Whether rows stand for the moments that are asked for, as at a night, and not each for a moment of its own.
     timeless : callable
         Whether a task is learnt from what things are like and not from what became of them: it does not grow stale as
         a silence does.
@@ -158,10 +166,11 @@ class Kind:
 
     name: str
     configured: Callable[[Any], Task]
-    population: Callable[[Mapping[str, Any]], Rows]
+    population: Callable[[Mapping[str, Any]], Members]
     label: Callable[[Mapping[str, Any]], Label]
     lag: Callable[[Ecosystem], dt.timedelta]
-    build: Builder
+    build: Callable[[Ecosystem, Task, Rows], Dataset]
     catalogue: Callable[[Ecosystem, Task, dt.datetime], Catalogue]
     missing: Callable[[Ecosystem], str | None]
+    snapshots: bool = False
     timeless: Callable[[Ecosystem, Task], bool] = lambda eco, task: False
