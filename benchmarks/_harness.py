@@ -249,3 +249,27 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     widths = [max(len(line[j]) for line in lines) for j in range(len(headings))]
     aligned = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
     return "\n".join("  ".join([cells[0].lstrip().ljust(widths[0]), *cells[1:]]) for cells in aligned)
+
+
+def environment(folder: Path, requirements: Path, *, of: str) -> Path | None:
+    """Return the interpreter of a peer that cannot be installed beside us; None if it cannot be made.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the environment lies, or is to be made.
+    requirements : Path
+        The file with its pinned versions.
+    of : str
+        What the peer is called.
+    """
+    python = folder / "bin" / "python"
+    if not python.is_file():
+        print(f"making an environment for {of} in {folder}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, "--requirement", str(requirements)], capture_output=True, text=True)
+    if done.returncode:
+        print(f"skipped: {of} cannot be installed:\n{done.stderr.strip()}")
+        return None
+    return python

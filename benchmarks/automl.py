@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import _harness as harness
+
 HERE = Path(__file__).resolve().parent
 START = dt.date(2024, 1, 1)
 TEST_MONTHS = 4
@@ -114,7 +116,7 @@ def flaml(args: argparse.Namespace, folder: Path, split: str, budget: float) -> 
     """Fit FLAML in its environment; return seconds, probabilities and what it says of itself."""
     import pandas as pd
 
-    python = environment(args.environment)
+    python = harness.environment(args.environment, HERE / "automl.txt", of="FLAML")
     if python is None:
         return None
     out = folder / f"{split}.parquet"
@@ -125,20 +127,6 @@ def flaml(args: argparse.Namespace, folder: Path, split: str, budget: float) -> 
     if done.returncode or told is None:
         raise SystemExit(f"FLAML failed with {done.returncode}:\n{done.stdout}{done.stderr}")
     return float(told[1]), pd.read_parquet(out)["p"].to_numpy(), told[2]
-
-
-def environment(folder: Path) -> Path | None:
-    """Return the interpreter of FLAML, made with pinned versions if it is not there; None if it cannot be."""
-    python = folder / "bin" / "python"
-    if not python.is_file():
-        print(f"making an environment for FLAML in {folder}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--requirement", str(HERE / "automl.txt")], capture_output=True, text=True)
-    if done.returncode:
-        print(f"skipped: FLAML cannot be installed:\n{done.stderr.strip()}")
-        return None
-    return python
 
 
 def show(

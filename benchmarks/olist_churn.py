@@ -9,11 +9,10 @@ Trains on what was known before UNTIL, scores the two later snapshots, and only 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+import _olist as olist
 import numpy as np
 import pandas as pd
 from _tables import print_report
@@ -22,39 +21,28 @@ from partnerml import Ecosystem, load_model, tasks
 from partnerml.models import BaseRate, BuyTillYouDie, LogLogistic, evaluate, perfect_ece
 from partnerml.training import select_columns
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "configs" / "olist.yaml"
 RECENCY = "activity__all__recency_days__ever"
 BARS = {"auc": 0.828, "log_loss": 0.420}
 
 
-def command(*arguments: str) -> None:
-    """Run a public command and show its output."""
-    print("$ partnerml", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", "partnerml", *arguments], check=True)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "olist")
-    parser.add_argument("--until", default="2018-05-01")
+    parser = olist.parser(__doc__, until="2018-05-01")
     parser.add_argument("--test", nargs="+", default=["2018-05-01", "2018-06-01"])
-    arguments = parser.parse_args()
-    if not arguments.data.is_dir():
-        print(f"skipped: {arguments.data} is not there; name Olist's folder with --data")
+    arguments = olist.given(parser)
+    if arguments is None:
         return
     with tempfile.TemporaryDirectory() as out:
-        common = ("-c", str(CONFIG), "--set", f"data.source={arguments.data}", "--set", f"output={out}", "--quiet")
-        command("train", "churn", *common, "--until", arguments.until)
+        places = {"data": arguments.data, "out": out}
+        olist.command("train", "churn", "--until", arguments.until, **places)
         for as_of in arguments.test:
-            command("score", "churn", *common, "--as-of", as_of)
+            olist.command("score", "churn", "--as-of", as_of, **places)
         compare(Path(out), arguments)
 
 
 def compare(out: Path, arguments: argparse.Namespace) -> None:
     """Print the table: the model's scores from the files, the baselines fitted on the same training rows."""
     overrides = [f"data.source={arguments.data}", f"output={out}"]
-    with Ecosystem.open(CONFIG, overrides=overrides) as eco:
+    with Ecosystem.open(olist.CONFIG, overrides=overrides) as eco:
         task = tasks.configured(eco.config, "churn")
         model = load_model("models:/churn@champion", store=out / "mlflow.db")
         train = tasks.build_dataset(eco, task, as_of=model.training["as_of"], until=arguments.until)

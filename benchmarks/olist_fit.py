@@ -9,11 +9,10 @@ to TEST-UNTIL, each as it was signed; only then looks at who sold within 90 days
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+import _olist as olist
 import numpy as np
 import pandas as pd
 from _tables import print_report
@@ -21,34 +20,26 @@ from _tables import print_report
 from partnerml import Ecosystem, load_model, tasks
 from partnerml.models import KaplanMeier, evaluate, perfect_ece
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "configs" / "olist.yaml"
 MATURE = "2018-09-01"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "olist")
-    parser.add_argument("--until", default="2018-04-20")
+    parser = olist.parser(__doc__, until="2018-04-20")
     parser.add_argument("--test-until", default="2018-06-02")
-    arguments = parser.parse_args()
-    if not arguments.data.is_dir():
-        print(f"skipped: {arguments.data} is not there; name Olist's folder with --data")
+    arguments = olist.given(parser)
+    if arguments is None:
         return
     with tempfile.TemporaryDirectory() as out:
-        overrides = [f"data.source={arguments.data}", f"output={out}"]
-        train = ["train", "fit", "-c", str(CONFIG), "--until", arguments.until, "--quiet"]
-        train += [part for override in overrides for part in ("--set", override)]
-        print("$ partnerml", *train, flush=True)
-        subprocess.run([sys.executable, "-m", "partnerml", *train], check=True)
-        compare(Path(out), overrides, arguments)
+        olist.command("train", "fit", "--until", arguments.until, data=arguments.data, out=out)
+        compare(Path(out), arguments)
 
 
-def compare(out: Path, overrides: list[str], arguments: argparse.Namespace) -> None:
+def compare(out: Path, arguments: argparse.Namespace) -> None:
     """Print the table: the model beside the rate that Kaplan and Meier's estimate gives on its training rows."""
     model = load_model("models:/fit/1", store=out / "mlflow.db")
     task = tasks.Task.from_dict(model.task)
-    with Ecosystem.open(CONFIG, overrides=overrides) as eco:
+    overrides = [f"data.source={arguments.data}", f"output={out}"]
+    with Ecosystem.open(olist.CONFIG, overrides=overrides) as eco:
         train = tasks.build_dataset(eco, task, as_of=arguments.until, until=arguments.until, catalogue=model.catalogue)
         test = tasks.build_dataset(eco, task, as_of=MATURE, until=MATURE, catalogue=model.catalogue)
     first, last = (pd.Timestamp(day, tz="UTC") for day in (arguments.until, arguments.test_until))

@@ -10,31 +10,24 @@ done about the reason and calls nobody below medium risk. Of the third, what was
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
+import _olist as olist
 import numpy as np
 import pandas as pd
 
 from partnerml import Ecosystem, recommend_outreach, score, tasks, train
 from partnerml.models import threshold_by_capacity
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "configs" / "olist.yaml"
 CAPACITIES = (50, 100, 200)
 REVENUE = "deals__won__amount__365d"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "olist")
-    parser.add_argument("--until", default="2018-05-01")
+    parser = olist.parser(__doc__, until="2018-05-01")
     parser.add_argument("--test", nargs="+", default=["2018-05-01", "2018-06-01"])
-    arguments = parser.parse_args()
-    if not arguments.data.is_dir():
-        print(f"skipped: {arguments.data} is not there; name Olist's folder with --data")
+    arguments = olist.given(parser)
+    if arguments is None:
         return
-    with Ecosystem.open(CONFIG, overrides=[f"data.source={arguments.data}"]) as eco:
+    with Ecosystem.open(olist.CONFIG, overrides=[f"data.source={arguments.data}"]) as eco:
         task = tasks.configured(eco.config, "churn")
         model = train(eco, task, until=arguments.until)
         for as_of in arguments.test:

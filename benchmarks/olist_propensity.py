@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+import _olist as olist
 import numpy as np
 import pandas as pd
 from _tables import print_report
@@ -24,32 +23,24 @@ from partnerml import Ecosystem, load_model, score, tasks
 from partnerml.models import BaseRate, LogLogistic, Registry, evaluate, perfect_ece
 from partnerml.training import select_columns
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "configs" / "olist.yaml"
 BAR = 0.71
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "olist")
-    parser.add_argument("--until", default="2018-04-15")
+    parser = olist.parser(__doc__, until="2018-04-15")
     parser.add_argument("--last", default="2018-06-01", help="leads of first contact before it are scored")
-    arguments = parser.parse_args()
-    if not arguments.data.is_dir():
-        print(f"skipped: {arguments.data} is not there; name Olist's folder with --data")
+    arguments = olist.given(parser)
+    if arguments is None:
         return
     with tempfile.TemporaryDirectory() as out:
-        common = ("-c", str(CONFIG), "--set", f"data.source={arguments.data}", "--set", f"output={out}", "--quiet")
-        print("$ partnerml train propensity --until", arguments.until, flush=True)
-        train = ("train", "propensity", *common, "--until", arguments.until)
-        subprocess.run([sys.executable, "-m", "partnerml", *train], check=True)
+        olist.command("train", "propensity", "--until", arguments.until, data=arguments.data, out=out)
         compare(Path(out), arguments)
 
 
 def compare(out: Path, arguments: argparse.Namespace) -> None:
     """Print the table: the model's scores, and the baselines fitted on the same training rows."""
     overrides = [f"data.source={arguments.data}", f"output={out}"]
-    with Ecosystem.open(CONFIG, overrides=overrides) as eco:
+    with Ecosystem.open(olist.CONFIG, overrides=overrides) as eco:
         task = tasks.configured(eco.config, "propensity")
         registry = Registry(eco.config.tracking_uri)
         model = load_model(registry.versions("propensity")[-1].uri, store=out / "mlflow.db")

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -77,7 +76,11 @@ def compare_slow(args: argparse.Namespace, folder: Path, medians: Mapping[str, f
     commands = {OURS: ours(folder, cut_offs, OURS)}
     if JOIN in args.peers:
         commands[JOIN] = peer(folder, cut_offs, JOIN)
-    python = environment(args.environment) if FEATURETOOLS in args.peers else None
+    python = (
+        harness.environment(args.environment, HERE / "featuretools.txt", of=FEATURETOOLS)
+        if FEATURETOOLS in args.peers
+        else None
+    )
     if python is not None:
         script = [python, HERE / "_featuretools_peer.py", folder, result(folder, FEATURETOOLS)]
         commands[FEATURETOOLS] = [*script, "--cut-offs", str(cut_offs)]
@@ -127,20 +130,6 @@ def timed(
 def base(name: str) -> str:
     """Return the run of partnerml that a run is held against."""
     return OURS + RECORDED if name.endswith(RECORDED) else OURS
-
-
-def environment(folder: Path) -> Path | None:
-    """Return the interpreter of featuretools, made with pinned versions if it is not there; None if it cannot be."""
-    python = folder / "bin" / "python"
-    if not python.is_file():
-        print(f"making an environment for featuretools in {folder}")
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--requirement", str(HERE / "featuretools.txt")], capture_output=True, text=True)
-    if done.returncode:
-        print(f"skipped: featuretools cannot be installed:\n{done.stderr.strip()}")
-        return None
-    return python
 
 
 def main() -> None:
