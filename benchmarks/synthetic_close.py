@@ -43,10 +43,9 @@ from partnerml.synthetic._world import (
     microseconds,
     sigmoid,
 )
-from partnerml.training._close import CloseRecipe
 from partnerml.training._close_parts import logged_weights
 from partnerml.training._close_rates import Reference
-from partnerml.training._recipe import recipe_of
+from partnerml.training._recipe import Recipe, recipe_of
 
 START = dt.date(2024, 1, 1)
 HALF_A_YEAR = dt.timedelta(days=183)  # to test on, and as long again until its outcomes are known
@@ -145,7 +144,7 @@ def _so_far(partner: np.ndarray, seen: np.ndarray, told: Floats, *, asked: np.nd
 
 
 def rates(
-    recipe: CloseRecipe, model: Model, world: SyntheticEcosystem, eco: Ecosystem, until: dt.datetime, *, seed: int
+    recipe: Recipe, model: Model, world: SyntheticEcosystem, eco: Ecosystem, until: dt.datetime, *, seed: int
 ) -> None:
     """Print how far win rates of partners lie from the truth, over the leads that each is compared on."""
     parts = dataclasses.replace(recipe.make.__self__, weighting=None, fitted={})

@@ -214,12 +214,35 @@ def test_what_the_training_of_a_task_found_is_told():
         "- Rows whose outcome is not known yet: by hazard; log loss .3 against .4.",
         "- Weights that undo past routing: not weighted; no gain.",
         "- Weights by propensity (logged) would leave 310 of 900 rows in effect.",
-        "- 7 partners got leads that no other partner got: their win rates stand alone (the first: p1, p2).",
+        "- 7 partners have too few leads like those of the others to be compared: their win rates stand alone "
+        "(the first: p1, p2).",
         "- The labelled may have been drawn at random.",
         "- Partners in DE succeed 1.6 times as often",
     ):
         assert said in text
     assert "What the training found" not in model_card(plain)
+
+
+@pytest.mark.parametrize(
+    ("key", "drawn"), [("partner_id", "partners"), ("lead_id", "leads"), ("account_id", "accounts")]
+)
+def test_the_interval_of_a_driver_names_what_it_is_drawn_over(model, key, drawn):
+    told = model_card(dataclasses.replace(model, task={**model.task, "key": [key]}))
+    assert f"with its 95 % interval over {drawn}, for this model" in told
+
+
+@pytest.mark.parametrize(
+    ("task", "rank"),
+    [
+        (tasks.propensity(dated=False), True),
+        (tasks.propensity(dated=False, class_prior=0.1), False),
+        (tasks.propensity(dated=True), False),
+        (tasks.churn(), False),
+    ],
+)
+def test_a_score_that_is_only_a_rank_says_so(task, rank):
+    told = model_card(dataclasses.replace(made_up(), task=task.to_dict()))
+    assert ("- A score is a rank, no probability:" in told) == rank
 
 
 def test_what_comes_from_the_data_is_escaped(model):

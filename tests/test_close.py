@@ -73,13 +73,20 @@ def test_pairs_that_have_ended_stand_for_those_of_their_age(recipe, model):
     early = (recipe.data.as_of + pd.Timedelta(recipe.gap) > pd.Timestamp(UNTIL)).to_numpy()
     assert not early[mature.notna()].any()
     assert (recipe.weights[mature.notna()] == 1).all()
-    ended = early & recipe.labels.notna().to_numpy()
+    judged, parts = early & recipe.labels.notna().to_numpy(), recipe.make.__self__
+    ends = (moments[parts.places] < np.iinfo(np.int64).max for moments in parts.outcomes.ended(UNTIL))
+    ended = judged & np.logical_or(*ends)
     assert ended.sum() > 50
     assert (recipe.weights[ended] >= 1).all()
+    # those that are open stand for those that will be open still, which are not won
+    open_ = judged & ~ended
+    assert open_.any()
+    assert (recipe.labels[open_] == 0).all()
+    assert (recipe.weights[open_] < 1).all()
     followed = early & (recipe.data.as_of + pd.Timedelta(recipe.maturity) <= pd.Timestamp(UNTIL)).to_numpy()
-    assert not ended[early & ~followed].any()
+    assert not judged[early & ~followed].any()
     # together they stand for about all pairs that were followed so long
-    assert recipe.weights[ended].sum() == pytest.approx(followed.sum(), rel=0.15)
+    assert recipe.weights[judged].sum() == pytest.approx(followed.sum(), rel=0.15)
     assert model.training["base_rate"] == pytest.approx(mature.mean())
     assert model.evaluation["judged_after_days"] < 120
 
@@ -98,6 +105,41 @@ def test_immature_pairs_of_a_cut_weigh_as_one_and_are_not_from_later(recipe):
     assert not set(lead.iloc[rows.places]) & set(lead.iloc[fold.test])
 
 
+@pytest.mark.parametrize("immature", [False, True])
+def test_folds_of_one_cut_are_fitted_on_their_own_rows_however_many(recipe, immature):
+    fold = recipe.folds[-1]
+    parts = dataclasses.replace(recipe.make.__self__, immature=immature, weighting=None, fitted={}, open={})
+    many = len(fold.train) // 2
+    halves = [fold.train[start::2][:many] for start in (0, 1)]
+    found = [parts.rows(recipe.data.X.iloc[half], recipe.known[fold.cut].iloc[half], fold.cut) for half in halves]
+    for half, rows in zip(halves, found, strict=True):
+        assert set(rows.places) & set(fold.train) == set(half)
+    again = parts.rows(recipe.data.X.iloc[halves[0]], recipe.known[fold.cut].iloc[halves[0]], fold.cut)
+    assert again is found[0]
+
+
+def test_a_pair_that_is_over_nobody_knows_since_when_is_neither_open_nor_followed(recipe):
+    fold, parts = recipe.folds[-1], recipe.make.__self__
+    marked = fold.train[::3]
+    there = np.isin(np.arange(len(parts.outcomes.pairs)), parts.places[marked])
+    ends = parts.outcomes.ends
+    dateless = dataclasses.replace(parts.outcomes, undated=there, ends=ends[~ends["row"].isin(np.flatnonzero(there))])
+    refused = dataclasses.replace(dateless, refused_at=np.where(there, 0, dateless.refused_at))
+    one, other = (
+        dataclasses.replace(parts, outcomes=told, immature=True, weighting=None, fitted={}, open={})
+        for told in (dateless, refused)
+    )
+    labels = recipe.known[fold.cut].mask(recipe.data.X.index.isin(marked)).iloc[fold.train]
+    places = one.rows(recipe.data.X.iloc[fold.train], labels, fold.cut).places
+    assert not set(places) & set(marked)
+    assert set(places) - set(fold.train)
+    ages, won = np.linspace(20, 120, 6), np.arange(6) % 2 == 0
+    np.testing.assert_array_equal(
+        one.curves(fold.cut).weights(np.zeros(6), ages, won, ~won),
+        other.curves(fold.cut).weights(np.zeros(6), ages, won, ~won),
+    )
+
+
 def test_the_evaluation_says_what_was_tried(model):
     found = model.evaluation
     assert set(found["weights"]) == {"trees", "logistic", "peers"}
@@ -112,7 +154,7 @@ def test_the_evaluation_says_what_was_tried(model):
     assert "peers and its record alone" in found["verdict"]["reason"]
 
 
-def test_win_rates_on_equal_terms(model, recipe):
+def test_win_rates_on_equal_terms(model, recipe, world):
     found = model.documents["win_rates"]
     table = pd.DataFrame(found["table"]).set_index("partner_id")
     assert list(table.index) == sorted(table.index)
@@ -125,6 +167,10 @@ def test_win_rates_on_equal_terms(model, recipe):
     apart = set(found["without_overlap"]["first"])
     assert apart <= set(table.index[~table["comparable"]])
     assert found["without_overlap"]["number"] == (~table["comparable"]).sum()
+    # who refused all of its leads was given some
+    made = world.tables["assignments"].to_pandas()
+    given = made.loc[pd.to_datetime(made["assigned_at"], utc=True) < UNTIL, "partner_id"]
+    assert found["never_assigned"] == world.tables["partners"].num_rows - given.nunique()
     told = table.dropna(subset=["standardised", "low"])
     assert ((told["low"] <= told["standardised"]) & (told["standardised"] <= told["high"])).all()
     # rates of partners with a handful of leads are drawn together
@@ -189,6 +235,7 @@ def test_too_few_outcomes_give_the_rate_of_peers(eco):
     assert verdict["reason"].startswith("too few outcomes for a model: ")
     assert "of the 2 origins" in verdict["reason"]
     assert len(trained.replay) == short.data.mature.sum()
+    assert model.training["partners"] == short.data.keys["lead_id"].nunique() > short.data.keys["partner_id"].nunique()
     # no lead has seen itself, and so the rates differ from those of the model
     assert not np.allclose(trained.replay["score"], model.predict_proba(trained.X))
     frame = score(eco, model, as_of=EARLY).frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 
@@ -46,6 +47,17 @@ def test_feature_info_survives_json():
 
 def test_mature_rows_are_those_with_a_label():
     assert dataset().mature.tolist() == [True, True, False]
+
+
+def test_labels_and_times_are_asked_for_where_there_are_some():
+    data = dataset()
+    assert data.labels is data.y
+    assert data.known_times is data.times
+    bare = dataclasses.replace(data, y=None, times=None)
+    with pytest.raises(InternalError, match="labels are asked for of a Dataset that was built without labels"):
+        _ = bare.labels
+    with pytest.raises(InternalError, match="times of events are asked for of a Dataset that was built without labels"):
+        _ = bare.known_times
 
 
 def test_a_part_keeps_its_rows_together():

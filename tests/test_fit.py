@@ -11,7 +11,7 @@ from tests.oracles import success as oracle
 from partnerml import Ecosystem, load_model, score, tasks
 from partnerml.config import Config, FitConfig
 from partnerml.errors import ConfigError, DataError, ModelError, NotEnoughDataError
-from partnerml.models import Profile
+from partnerml.models import Profile, SuccessHazard
 from partnerml.progress import Progress
 from partnerml.training import recipe_of
 
@@ -205,6 +205,48 @@ def test_a_short_history_is_judged_at_a_shorter_time_and_says_so(eco, caplog):
     }
     assert fitted[final].success_days == 365
     assert fitted[recipe.folds[0].cut].success_days == recipe.told["judged_days"]
+
+
+def test_what_was_judged_at_a_shorter_time_is_told_as_that(eco):
+    recipe = recipe_of(eco, tasks.fit(success_days=365), until=UNTIL, seed=0, origins=2)
+    days = recipe.told["judged_days"]
+    made = recipe.train(Progress.silent())
+    said = made.model.evaluation
+    assert said["judged_days"] == days < 365
+    assert said["judged_on"].endswith(f"success within {days} days, the longest that the history allows")
+    # what is scored is success within a year: figures of fewer days are none of it
+    assert "groups" not in said
+    assert made.model.documents["baseline"]["scores"] is None
+    with pytest.raises(ModelError, match="holds no intervals"):
+        made.model.interval([0.5])
+
+
+def test_what_is_judged_as_it_is_scored_needs_no_telling(model):
+    assert not {"judged_days", "judged_on"} & set(model.evaluation)
+    assert model.evaluation["groups"]
+    assert model.documents["baseline"]["scores"]["rows"] == model.evaluation["rows"]
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_a_partner_is_not_told_outcomes_that_came_after_it_joined(trained, monkeypatch, final):
+    """Outcomes of earlier joiners stand for long texts: those alone that were whole by then."""
+    recipe, told = trained[0], {}
+
+    class Watched(SuccessHazard):
+        def fit(self, X, duration_days, observed, *, follow_up_days=None, known_rows=None):
+            told.update(days=self.success_days, rows=X.index, known=known_rows)
+            return super().fit(X, duration_days, observed, follow_up_days=follow_up_days, known_rows=known_rows)
+
+    monkeypatch.setattr("partnerml.models.SuccessHazard", Watched)
+    fold = recipe.folds[-1]
+    rows = recipe.data.X if final else recipe.data.X.iloc[fold.train]
+    cut = pd.Timestamp(UNTIL) if final else fold.cut
+    # other settings than the defaults: the curve of all rows is fitted once and kept
+    recipe.make({"logistic": {"prior_variance": 0.5}})["logistic"](rows, recipe.labels.loc[rows.index], cut)
+    joined = recipe.data.as_of.loc[told["rows"]]
+    whole = joined + pd.Timedelta(days=told["days"])
+    assert list(told["known"]) == [int((whole <= moment).sum()) for moment in joined]
+    assert 0 < max(told["known"]) < len(rows)
 
 
 def altered(tables, **changes):

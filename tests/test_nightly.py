@@ -58,6 +58,20 @@ class Office:
         return scoring.Scores("churn", as_of, model.version, frame)
 
 
+def test_names_are_those_of_partners_accounts_and_leads():
+    tables = {
+        "partners": pd.DataFrame({"partner_id": ["p1", "p2", "x"], "name": ["Nord", None, "Partner"]}),
+        "accounts": pd.DataFrame({"account_id": ["a1", "x"], "name": ["Hafen", "Account"]}),
+        "leads": pd.DataFrame(
+            {"lead_id": ["l1"], "created_at": pd.Timestamp("2026-01-01"), "account_name": ["Kontor"]}
+        ),
+    }
+    with Ecosystem.from_frames(**tables) as eco:
+        assert nightly.names_of(eco) == {"p1": "Nord", "a1": "Hafen", "l1": "Kontor", "x": "Partner"}
+    with Ecosystem.from_frames(partners=tables["partners"][["partner_id"]]) as eco:
+        assert nightly.names_of(eco) == {}
+
+
 def outcome(*, promoted: bool) -> training.Outcome:
     given = {field.name: None for field in dataclasses.fields(training.Outcome)}
     return training.Outcome(

@@ -251,3 +251,52 @@ def test_the_same_model_is_not_registered_twice(ran):
     outcome = ran(made, registry)
     assert (outcome.promoted, outcome.registered) == (True, "models:/churn/7")
     assert "alias" not in registry.said
+
+
+FIT = tasks.fit(success_days=180)
+
+
+def of_fit(*, judged_days: int, **changed) -> Model:
+    """A model of success within 180 days, judged on success within some."""
+    plain = made_up(0)
+    training = {**plain.training, "until": ENDED.isoformat(), "seed": 3, "judged_days": judged_days}
+    given = {"task": FIT.to_dict(), "catalogue": CATALOGUE, "evaluation": {"verdict": YES}, "training": training}
+    return dataclasses.replace(plain, **(given | changed))
+
+
+def judged_at(days: int, said: Model) -> Trained:
+    """A model that says at its horizon what another one does, judged on success within some days."""
+    made = trained()
+    model = of_fit(judged_days=days, evaluation={"verdict": YES, "again": True})
+    score = said.risk_curve(made.X, [days])[:, 0] if days < 180 else said.predict_proba(made.X)
+    return Trained(model, made.replay.assign(score=score), made.X)
+
+
+@pytest.mark.parametrize("days", [90, 180])
+def test_a_model_does_not_beat_its_own_copy_where_fewer_days_are_judged_than_scored(days):
+    champion = of_fit(judged_days=days)
+    found = challenge(None, FIT, judged_at(days, champion), FakeRegistry(champion), until=UNTIL)
+    assert found.rows["which"] == "fresh"
+    assert found.difference.difference == pytest.approx(0.0, abs=1e-12)
+    assert (found.promoted, found.verdict) == (False, "undecided")
+
+
+def test_replays_are_compared_only_where_they_judge_the_same_days():
+    late = {"until": pd.Timestamp("2026-06-01", tz="UTC").isoformat()}
+    for days, which in ((90, "replayed"), (60, None), (180, None), (None, None)):
+        champion = of_fit(judged_days=90)
+        champion = dataclasses.replace(champion, training=champion.training | late | {"judged_days": days})
+        made = judged_at(90, champion)
+        found = challenge(None, FIT, made, FakeRegistry(champion, made.replay), until=UNTIL)
+        assert found.rows.get("which") == which
+        assert found.promoted is False
+        assert (found.verdict == "no rows") == (which is None)
+
+
+def test_without_a_column_of_the_key_there_are_no_rows_in_common():
+    made = trained()
+    late = model(until=pd.Timestamp("2026-06-01", tz="UTC"))
+    # every row of a month would meet every other one
+    found = contest(made, FakeRegistry(late, made.replay.drop(columns="partner_id")))
+    assert found.verdict == "no rows"
+    assert "its own backtest has 0 in common" in found.reason

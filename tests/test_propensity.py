@@ -306,6 +306,7 @@ def test_the_configuration_says_what_the_call_says():
     assert task.horizon_days == 60
     for wrong, message in (
         ({"class_prior": [0.2, 0.1]}, "a share between 0 and 1 is needed"),
+        ({"class_prior": 1}, r"a share between 0 and 1 is needed, .*; got \[1.0, 1.0\]"),
         ({"dated": True, "positives": "best"}, "positives: best is about accounts without dates"),
         ({"exclude": {"kind": []}}, "kind: list the values"),
         ({"best_share": 0}, "tasks.propensity.best_share"),

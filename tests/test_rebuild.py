@@ -17,6 +17,9 @@ from partnerml.errors import ModelError
 from partnerml.models import Lineage, load_model
 from partnerml.synthetic import simulate
 from partnerml.training import Trained, _rebuild, _train
+from partnerml.training._look_alike import LookAlike
+from partnerml.training._peers_only import PeersOnly
+from partnerml.training._recipe import configuration
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rebuilt")]
 
@@ -98,9 +101,9 @@ def test_another_choice_of_features_is_named(model, eco):
     shorter = {**settings, "features": {**settings["features"], "include": list(FEATURES[:2])}}
     lineage = model.training["lineage"] | {"configuration": shorter}
     other = dataclasses.replace(model, training=model.training | {"lineage": lineage, "data_fingerprint": "feed"})
-    recipe = types.SimpleNamespace(data=_Rows(pd.DataFrame({"partner_id": ["a", "a", "b"]})), cluster="partner_id")
+    recipe = stand_in("beef")
     with pytest.raises(ModelError) as raised:
-        _rebuild._check_data(other, recipe, eco, UNTIL)
+        _rebuild._check_data(other, recipe, _rebuild._changed(shorter, configuration(eco)), UNTIL)
     said = str(raised.value)
     assert f"has fingerprint beef, and was feed. Here: rows 3, not {model.training['rows']:,}; partners 2, not" in said
     assert f"features.include {list(FEATURES)!r}, not {list(FEATURES[:2])!r}" in said
@@ -109,10 +112,16 @@ def test_another_choice_of_features_is_named(model, eco):
 @dataclasses.dataclass
 class _Rows:
     keys: pd.DataFrame
-    fingerprint: str = "beef"
+    fingerprint: str
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+def stand_in(fingerprint: str) -> types.SimpleNamespace:
+    """What is checked of a recipe or of what stands for one."""
+    rows = _Rows(pd.DataFrame({"partner_id": ["a", "a", "b"]}), fingerprint)
+    return types.SimpleNamespace(data=rows, cluster="partner_id")
 
 
 def test_another_program_is_refused_before_anything_is_built(model):
@@ -127,11 +136,28 @@ def test_another_program_is_refused_before_anything_is_built(model):
         rebuild(dataclasses.replace(model, training=without), None)
 
 
-def test_what_comes_out_otherwise_is_refused_and_named(model, eco, monkeypatch):
+def test_what_comes_out_otherwise_is_refused_and_named(model, eco, tables, monkeypatch):
     blunt = dataclasses.replace(model, evaluation={}).with_documents({"importance": {}})
-    monkeypatch.setattr(_rebuild, "recipe_of", lambda *a, **k: None)
+    monkeypatch.setattr(_train, "recipe_of", lambda *a, **k: stand_in(model.training["data_fingerprint"]))
     monkeypatch.setattr(_train, "finished", lambda *a, **k: Trained(blunt, pd.DataFrame()))
     with pytest.raises(
-        ModelError, match=rf"came out as {blunt.version}: .*not the same are its documents; its evaluation"
+        ModelError, match=rf"came out as {blunt.version}: .*not the same are its documents; its evaluation\. Labels as"
     ):
+        rebuild(model, eco)
+    strict = {"features": {"include": list(FEATURES)}, "evaluation": {"embargo_days": 30}}
+    with (
+        Ecosystem.from_frames(now=NOW, config=Config.from_dict(strict), **tables) as other,
+        pytest.raises(
+            ModelError, match=r"The configuration is another one: evaluation.embargo_days 30, not 0\. Set it back"
+        ),
+    ):
+        rebuild(model, other)
+
+
+@pytest.mark.parametrize("kind", [LookAlike, PeersOnly])
+def test_what_stands_for_a_recipe_has_its_rows_checked_too(model, eco, monkeypatch, kind):
+    given = {field.name: None for field in dataclasses.fields(kind)} | {"data": stand_in("beef").data}
+    given["data"].keys = given["data"].keys.assign(account_id=[1, 2, 3], lead_id=[1, 2, 3])
+    monkeypatch.setattr(_train, "recipe_of", lambda *a, **k: kind(**given))
+    with pytest.raises(ModelError, match=r"the data are not those that model .* has fingerprint beef, and was"):
         rebuild(model, eco)

@@ -1,6 +1,7 @@
 import html.parser
 import math
 import re
+import types
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from partnerml.ecosystem._report import ValidationReport, Violation
 from partnerml.report import Scored, build_report, call_first
 from partnerml.report._content import bands, drivers, headline
 from partnerml.report._figures import histogram
+from partnerml.report._tasks import section
 from partnerml.report._words import Money, percent
 
 VALIDATION = ValidationReport(
@@ -184,6 +186,21 @@ def test_other_tasks_have_a_part_of_their_own(task, says):
     assert f"The other {len(found) - 10} are in scores.parquet" in words
     expected = found["score"].sum()
     assert re.search(rf"{len(found)} [a-z ]+ are scored; of as many with such scores, {expected:.0f} ", words)
+
+
+def test_what_was_judged_at_a_shorter_time_is_not_told_of_the_horizon():
+    found = other_model("fit")
+    told = section("fit", other_scores("fit"), found, {})["sentences"]
+    assert [text for text in told if f"within {found.horizon_days:g} days" in text]
+    early = types.SimpleNamespace(**{**vars(found), "evaluation": {**found.evaluation, "judged_days": 60}})
+    shown = section("fit", other_scores("fit"), early, {})
+    *figures, last = shown["sentences"]
+    assert [text for text in figures if "within 60 days" in text]
+    assert not [text for text in figures if f"within {found.horizon_days:g} days" in text]
+    assert last.startswith(
+        f"The history is too short to judge {found.horizon_days:g} days: the figures are those of 60"
+    )
+    assert f"succeeded within {found.horizon_days:g} days" in shown["lead"]
 
 
 def test_a_rank_is_not_shown_as_a_chance():

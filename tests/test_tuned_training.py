@@ -24,8 +24,7 @@ from partnerml.models import BaseRate, BoostedTrees, Fold, LogLogistic, replay, 
 from partnerml.models._crossfit import GROUPS
 from partnerml.models._tuning import RANDOM_TRIALS
 from partnerml.progress import Progress
-from partnerml.training._churn import PRIOR_VARIANCE
-from partnerml.training._recipe import Recipe, Simplest
+from partnerml.training._recipe import PRIOR_VARIANCE, Recipe, Simplest
 from partnerml.training._tuning import (
     MAX_SEEN,
     MIN_JUDGED,

@@ -121,6 +121,32 @@ class Dataset:
         return self.keys["as_of"]
 
     @property
+    def labels(self) -> pd.Series:
+        """The labels, where the rows were built with them; NaN where one is not mature.
+
+        Raises
+        ------
+        InternalError
+            If the rows were built without labels.
+        """
+        if self.y is None:
+            raise InternalError("the labels are asked for of a Dataset that was built without labels")
+        return self.y
+
+    @property
+    def known_times(self) -> pd.DataFrame:
+        """Durations, and whether the event was seen, where the rows were built with labels.
+
+        Raises
+        ------
+        InternalError
+            If the rows were built without labels.
+        """
+        if self.times is None:
+            raise InternalError("the times of events are asked for of a Dataset that was built without labels")
+        return self.times
+
+    @property
     def as_ofs(self) -> tuple[datetime, ...]:
         """The distinct moments, in order (UTC)."""
         return tuple(moment.to_pydatetime() for moment in pd.DatetimeIndex(self.keys["as_of"].unique()).sort_values())

@@ -7,9 +7,11 @@ import re
 from typing import Any
 
 import ibis
+import ibis.expr.operations as ops
 import pytest
 from ibis import _
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
+from ibis.common.patterns import replace
 
 from partnerml.ecosystem import _translation
 from partnerml.ecosystem._engine import EmbeddedDuckDB
@@ -23,9 +25,13 @@ class Usual(DuckDBCompiler):
     """Ibis's compiler of DuckDB as it is."""
 
 
-def by_ibis(expr: ibis.Table) -> Any:
+# what is left to Ibis whole
+DELEGATED = ("first of a window", "nulls replaced", "sampled", "capitals")
+
+
+def by_ibis(expr: ibis.Table, *, fused: bool = False) -> Any:
     usual = ibis.options.sql.fuse_selects
-    ibis.options.sql.fuse_selects = False
+    ibis.options.sql.fuse_selects = fused
     try:
         return Usual().to_sqlglot(expr)
     finally:
@@ -48,8 +54,8 @@ def canonical(tree: Any) -> str:
     return plain(tree.sql("duckdb"))
 
 
-def same(expr: ibis.Table) -> None:
-    assert canonical(OWN.to_sqlglot(expr)) == canonical(by_ibis(expr))
+def same(expr: ibis.Table, *, fused: bool = False) -> None:
+    assert canonical(OWN.to_sqlglot(expr)) == canonical(by_ibis(expr, fused=fused))
 
 
 def joined(how: str = "left_join") -> ibis.Table:
@@ -116,7 +122,7 @@ EXPRESSIONS = {
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
 def test_as_ibis_writes_it(name: str) -> None:
-    same(EXPRESSIONS[name])
+    same(EXPRESSIONS[name], fused=name in DELEGATED)
 
 
 def test_a_parameter_is_left_to_ibis() -> None:
@@ -139,20 +145,43 @@ def test_most_of_it_is_written_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> N
             OWN.to_sqlglot(expr)
         except LookupError:
             left.append(name)
-    assert left == ["first of a window", "nulls replaced", "sampled", "capitals"]
+    assert left == list(DELEGATED)
+
+
+def test_what_is_left_to_ibis_touches_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options are the process's: another thread would write by them meanwhile."""
+    seen = []
+    usual = DuckDBCompiler.translate
+
+    def watched(self: Any, op: Any, *, params: Any) -> Any:
+        seen.append(ibis.options.sql.fuse_selects)
+        return usual(self, op, params=params)
+
+    monkeypatch.setattr(DuckDBCompiler, "translate", watched)
+    for name in DELEGATED:
+        OWN.to_sqlglot(EXPRESSIONS[name])
+    assert seen == [True] * len(DELEGATED)
 
 
 def test_the_rules_of_ibis_are_those_that_were_read() -> None:
     """Another rule would have to be looked at: `_REPLACED` names what these replace."""
-    names = [getattr(rule.replacer.func, "__name__", "a literal for InValues(options=())") for rule in Usual.rewrites]
-    assert names == [
-        "subtract_one_from_array_map_filter_index",
-        "a literal for InValues(options=())",
-        "add_order_by_to_empty_ranking_window_functions",
-        "one_to_zero_index",
-        "add_one_to_nth_value_input",
-    ]
-    assert not Usual.post_rewrites
+    assert _translation._rules_are_those_read(type(OWN))
+    assert _translation._rules_are_those_read(Usual)
+
+
+@pytest.mark.parametrize("where", ["rewrites", "post_rewrites"])
+def test_a_rule_that_was_not_read_is_left_to_ibis(where: str) -> None:
+    @replace(ops.Uppercase)
+    def lowered(_: Any) -> Any:
+        return ops.Lowercase(_.arg)
+
+    rules = (*getattr(DuckDBCompiler, where), lowered)
+    later = type("Later", (DuckDBCompiler,), {where: rules})
+    own = type("Own", (_translation.DirectCompiler, later), {})()
+    assert not _translation._rules_are_those_read(type(own))
+    expr = EXPRESSIONS["project"]
+    assert own.to_sqlglot(expr).sql("duckdb") == later().to_sqlglot(expr).sql("duckdb")
+    assert "LOWER" in own.to_sqlglot(expr).sql("duckdb")
 
 
 def test_a_temporary_table_holds_what_was_asked_for() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.features import tables as made
 from tests.oracles import traits as oracle
 
+from partnerml.cli._features import _described
 from partnerml.errors import ConfigError
-from partnerml.features import Catalogue, Feature
+from partnerml.features import Catalogue, Feature, dictionary
 from partnerml.features._joining import build_joining, joining_features
 
 DAY, START = made.DAY, made.START
@@ -93,6 +94,33 @@ def test_a_recruit_has_the_traits_it_was_signed_with(backend):
     # a column that recruits lack is unknown for all of them
     assert region.isna().tolist() == [True, False, True]
     assert data.dictionary[0].table == "recruits+partner_history+partners"
+
+
+def test_what_is_told_of_traits_at_joining_is_what_the_rows_are_built_with(backend):
+    tables = {
+        "partners": [{"partner_id": "A", "joined_at": START, "latitude": 1.5}],
+        "recruits": [{"partner_id": "Z", "country": "ES", "verticals": ["retail"]}],
+    }
+    with contextlib.closing(made.Tables(backend, tables)) as eco:
+        features, vocabularies = joining_features(eco, before=ASKED)
+        catalogue = Catalogue(features, vocabularies=vocabularies)
+        built = build_joining(eco, catalogue=catalogue, as_of=ASKED).dictionary
+        assert dictionary(eco, catalogue, at_joining=True) == built
+        assert _described(eco, "fit", catalogue).document["dictionary"] == [info.to_dict() for info in built]
+    told = {info.name: (info.table, info.unit) for info in built}
+    assert told["partners__country__trait__asof"] == ("recruits+partners", "category")
+    assert told["partners__latitude__trait__asof"] == ("recruits+partners", "degrees")
+
+
+def test_one_column_of_two_types_is_refused(backend):
+    tables = {
+        "partners": [{"partner_id": "A", "joined_at": START, "max_open_leads": 3}],
+        "recruits": [{"partner_id": "Z", "max_open_leads": "few"}],
+    }
+    with contextlib.closing(made.Tables(backend, tables)) as eco:
+        catalogue = Catalogue((Feature.parse("partners__max_open_leads__trait__asof"),))
+        with pytest.raises(ConfigError, match="max_open_leads is number in partners, text in recruits; map it to"):
+            dictionary(eco, catalogue, at_joining=True)
 
 
 def test_only_the_list_of_traits_counts_and_tenure_is_none(backend):

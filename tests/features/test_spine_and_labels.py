@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import math
 
@@ -171,6 +172,8 @@ def test_specs_survive_json():
     population = Population(30, Activity(include=("login",), exclude=("deals",)))
     label = ChurnLabel(120, 60, population.activity)
     assert Population.from_dict(population.to_dict()) == population
+    leavers = dataclasses.replace(population, with_left=True)
+    assert Population.from_dict(leavers.to_dict()) == leavers
     assert ChurnLabel.from_dict(label.to_dict()) == label
     assert population.words == "joined, not left, with qualifying activity in the 30 days before"
     assert "at some time" in Population(None).words

@@ -149,15 +149,26 @@ def test_who_has_left_is_followed_on_without_success(backend):
 
 def test_a_label_matures_with_the_horizon_and_the_largest_lag(backend):
     lost = [deal("d", START + DAY, outcome="lost")]
-    assert labels(backend, lost, until=START + 30 * DAY)[0] == 0.0
-    assert math.isnan(labels(backend, lost, until=START + 30 * DAY - TICK)[0])
+    assert labels(backend, lost, until=START + 30 * DAY + TICK)[0] == 0.0
+    assert math.isnan(labels(backend, lost, until=START + 30 * DAY)[0])
     lags = {"deals": 3 * DAY, "partners": DAY}
-    assert labels(backend, lost, until=START + 33 * DAY, lags=lags) == (0.0, 30.0, False)
+    followed = pytest.approx(30.0, abs=1e-9)
+    assert labels(backend, lost, until=START + 33 * DAY + TICK, lags=lags) == (0.0, followed, False)
+    assert math.isnan(labels(backend, lost, until=START + 33 * DAY, lags=lags)[0])
     assert math.isnan(labels(backend, lost, until=START + 32 * DAY, lags=lags)[0])
     # a success of days that are not wholly known yet is not counted before its failures could be
     early = [deal("d", START + 10 * DAY, closed_recorded_at=START + 10 * DAY)]
     nothing = pytest.approx(math.nan, nan_ok=True)
     assert labels(backend, early, until=START + 12 * DAY, lags=lags) == (nothing, 9.0, False)
+
+
+@pytest.mark.parametrize("lags", [{}, {"deals": 3 * DAY}, {"partners": 3 * DAY}])
+def test_a_mature_label_stays_what_it_is(backend, lags):
+    for closed in (START + 30 * DAY - TICK, START + 30 * DAY, START + 30 * DAY + TICK):
+        won = [deal("d", closed)]
+        later = [START + days * DAY + ticks * TICK for days in (30, 31, 33) for ticks in (-1, 0, 1)]
+        found = [labels(backend, won, until=until, lags=lags)[0] for until in (*later, UNTIL)]
+        assert {y for y in found if not math.isnan(y)} == {float(closed <= START + 30 * DAY)}
 
 
 def test_the_future_changes_nothing(backend):

@@ -23,6 +23,7 @@ from tests.models.made_up_models import ACTIVE, AGE, COUNTRY, LOGINS, RECENCY, W
 from partnerml.errors import InternalError, ModelError
 from partnerml.features import Feature, describe
 from partnerml.models._artifact import Model, load_model
+from partnerml.models._binary import Columns
 from partnerml.models._blend import Blend
 from partnerml.models._explain import BASE, explain
 from partnerml.models._logistic import LogLogistic
@@ -91,6 +92,21 @@ def test_columns_are_found_by_name_in_any_order_of_any_number_type():
     assert (model.predict_proba(X.astype({LOGINS: "int64", ACTIVE: "Int64", AGE: "float32"})) == expected).all()
     assert (model.predict_proba(X.astype({COUNTRY: object})) == expected).all()
     assert (model.predict_proba(X.astype({COUNTRY: "str"})) == expected).all()
+
+
+def test_columns_are_decoded_to_what_was_encoded():
+    X = pd.DataFrame(
+        {"n": [1.5, None, 3.0], "t": pd.Categorical(["b", None, "a"]), "empty": pd.Series([None] * 3, dtype="str")},
+        index=[7, 3, 5],
+    )
+    columns = Columns.learn(X)
+    again = columns.decode(columns.encode(X), X.index)
+    assert again.index.tolist() == [7, 3, 5]
+    assert again["n"].dtype == np.float64
+    assert again["t"].cat.categories.tolist() == ["a", "b"]
+    assert again["empty"].isna().all()
+    np.testing.assert_array_equal(columns.encode(again), columns.encode(X))
+    assert columns.decode(columns.encode(X)).index.tolist() == [0, 1, 2]
 
 
 def test_an_unseen_value_is_a_missing_one():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from partnerml.errors import InputError, NotEnoughDataError
+from partnerml.models import _evaluate
 from partnerml.models._evaluate import (
     METRICS,
     _cluster_codes,
@@ -202,6 +203,14 @@ def test_calibration_curve_of_one_value_is_one_bin():
     assert curve[["n", "mean_prediction", "observed"]].to_numpy().tolist() == [[4, 0.5, 0.5]]
 
 
+def test_the_calibration_curve_with_weights_and_ties_does_not_depend_on_the_order_of_the_rows():
+    y, p, _ = _world(600, seed=4)
+    weights = np.random.default_rng(4).choice([0.3, 0.7, 2.1], size=600)
+    order = np.random.default_rng(5).permutation(600)
+    found = calibration_curve(y, p.round(1), weights=weights)
+    pd.testing.assert_frame_equal(calibration_curve(y[order], p.round(1)[order], weights=weights[order]), found)
+
+
 def test_gain_counts_what_the_top_catches():
     y = np.array([1, 0, 1, 0, 0, 0, 0, 1, 0, 0], dtype=float)
     p = np.linspace(0.95, 0.05, 10)
@@ -237,6 +246,27 @@ def test_no_promotion_without_signal_nor_over_an_equal_ranking():
     assert not equal.promoted
     assert "of days since" in equal.reason
     assert "constant base rate" not in equal.reason
+
+
+def test_a_verdict_holds_the_paired_differences(monkeypatch):
+    y, truth, clusters = _world(900, seed=6)
+    simplest, weights = np.clip(truth + 0.1, 0, 1), np.random.default_rng(6).uniform(0, 2, size=900)
+    asked = {"weights": weights, "n_boot": 200, "seed": 3}
+    expected = [paired_difference(y, truth, other, clusters, **asked) for other in (np.full(900, 0.4), simplest)]
+    drawn = []
+    monkeypatch.setattr(_evaluate, "_draws", lambda *given, **how: drawn.append(1) or _draws(*given, **how))
+    verdict = promotable(y, truth, 0.4, simplest, clusters, **asked)
+    assert [verdict.against_base_rate, verdict.against_simplest] == expected
+    assert len(drawn) == 1
+
+
+def test_evaluate_tells_of_the_calibration_what_its_parts_tell():
+    y, truth, clusters = _world(900, seed=6)
+    p, weights = truth.round(2), np.random.default_rng(6).uniform(0, 2, size=900)
+    for asked in ({}, {"weights": weights}):
+        found = evaluate(y, {"model": p}, clusters, n_boot=5, seed=3, **asked)
+        assert found["perfect_ece"] == perfect_ece(p, seed=3, **asked).to_dict()
+        assert found["calibration"] == calibration_curve(y, p, seed=3, **asked).to_dict("records")
 
 
 def test_evaluate_reports_the_model_beside_its_baselines():

@@ -67,19 +67,42 @@ def test_without_any_end_of_a_kind():
 
 
 def test_rows_that_have_ended_stand_for_all_of_their_age():
-    rng, _, _, day, wins = ends(30_000, seed=4)
+    rng, _, p, day, wins = ends(30_000, seed=4)
     follow = rng.uniform(0, 400, len(day))
     seen = day <= follow
     zeros = np.zeros(len(day))
     won, lost = (np.where(seen & kind, day, np.nan) for kind in (wins, ~wins))
     model = Maturing(HORIZON).fit(zeros, won, lost, follow)
+    weight = model.weights(zeros, follow, wins & seen, ~wins & seen)
     for low, high in ((30, 60), (60, 120), (120, HORIZON)):
         young = (follow >= low) & (follow < high)
-        rows = young & seen
-        weight = model.weights(zeros[rows], follow[rows], wins[rows])
-        assert np.all(weight >= 1)
-        assert weight.sum() == pytest.approx(young.sum(), rel=0.05)
+        assert np.all(weight[young & seen] >= 1)
+        # those that are open stand for those that stay open
+        assert np.all((weight[young & ~seen] > 0) & (weight[young & ~seen] < 1))
+        assert weight[young].sum() == pytest.approx(young.sum(), rel=0.05)
         truth = (wins & (day <= HORIZON))[young].mean()
-        assert np.average(wins[rows], weights=weight) == pytest.approx(truth, abs=0.02)
+        assert np.average((wins & seen)[young], weights=weight[young]) == pytest.approx(truth, abs=0.02)
     assert 30 <= model.half_days() <= 90
     assert model.half_days(0.99) == HORIZON
+
+
+def test_rows_that_have_ended_stand_for_those_of_their_own_chance():
+    rng, _, p, day, wins = ends(200_000, seed=5)
+    follow, zeros = rng.uniform(45, 135, len(day)), np.zeros(len(day))
+    seen = day <= follow
+    won, lost = (np.where(seen & kind, day, np.nan) for kind in (wins, ~wins))
+    weight = Maturing(HORIZON).fit(zeros, won, lost, follow).weights(zeros, follow, wins & seen, ~wins & seen)
+    early, late = wins & seen, wins & (day <= HORIZON)
+    for chance in range(10):
+        alike = (p >= np.quantile(p, chance / 10)) & (p <= np.quantile(p, (chance + 1) / 10))
+        assert np.average(early[alike], weights=weight[alike]) == pytest.approx(late[alike].mean(), abs=0.011)
+        assert weight[alike].mean() == pytest.approx(1.0, abs=0.03)
+
+
+def test_without_a_failure_no_success_is_told_by_rows_that_are_open():
+    _, _, _, day, wins = ends(5000, seed=6)
+    zeros, follow = np.zeros(len(day)), np.full(len(day), 300.0)
+    model = Maturing(HORIZON).fit(zeros, np.where(wins, day, np.nan), np.full(len(day), np.nan), follow)
+    assert model.half_days() == HORIZON
+    weight = model.weights(zeros, np.full(len(day), 60.0), wins, ~wins)
+    assert np.all(weight[~wins] == 0)

@@ -24,12 +24,14 @@ def test_weights_of_propensities(propensities, at_most):
     found = inverse_propensity(propensities, at_most=at_most)
     assert found.weights.mean() == pytest.approx(1.0)
     assert 1.0 - 1e-9 <= found.effective <= len(propensities) + 1e-9
+    assert found.weights.max() <= at_most * (1 + 1e-9)
+    # those above the limit weigh as much as is allowed, and the others as one over their propensity
     raw = 1 / np.array(propensities)
-    limit = at_most * raw.mean()
-    assert found.clipped == np.mean(raw > limit)
-    cut = np.minimum(raw, limit)
-    np.testing.assert_allclose(found.weights, cut / cut.mean())
-    assert found.effective == pytest.approx(cut.sum() ** 2 / (cut**2).sum())
+    one = (found.weights / raw).max()
+    limit = at_most / one
+    np.testing.assert_allclose(found.weights, one * np.minimum(raw, limit))
+    assert np.mean(raw > limit * (1 + 1e-9)) <= found.clipped <= np.mean(raw > limit * (1 - 1e-9))
+    assert found.effective == pytest.approx(found.weights.sum() ** 2 / (found.weights**2).sum())
 
 
 def test_unknown_propensities_weigh_as_the_mean():

@@ -15,7 +15,7 @@ from scipy.stats import betabinom
 
 from partnerml.errors import ConfigError, NotEnoughDataError
 from partnerml.models import Blend, PeerRate
-from partnerml.models._shrinkage import precision_of
+from partnerml.models._shrinkage import Groups, precision_of
 
 KIND, COUNTRY = "partners__partner_type__trait__asof", "partners__country__trait__asof"
 WON, CLOSED = "pair__all__won__ever", "pair__all__count__ever"
@@ -70,6 +70,34 @@ def test_rates_are_those_computed_by_hand():
     for p, kind, country in zip(found, X[KIND], X[COUNTRY], strict=True):
         assert math.isclose(p, expected[kind, country], rel_tol=1e-12)
     assert model.shift_ == 0.0
+
+
+def group_of(row, seen):
+    """The groups of one row, everybody first: its place among those of training, else the one for new members."""
+    found = [0]
+    for depth in range(1, len(row) + 1):
+        level = sorted({tuple(other[:depth]) for other in seen})
+        found.append(level.index(row[:depth]) if row[:depth] in level else len(level) + found[-1])
+    return found
+
+
+CODES = st.sampled_from([-1.0, 0.0, 1.0, 2.0, 5.0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(0, 3).flatmap(
+        lambda depth: st.tuples(*(st.lists(st.tuples(*[CODES] * depth), min_size=1, max_size=12) for _ in range(2)))
+    )
+)
+def test_groups_are_those_of_a_search_one_row_at_a_time(drawn):
+    seen, asked = drawn
+    codes = [np.array(rows, dtype=float).reshape(len(rows), len(seen[0])) for rows in drawn]
+    groups = Groups.learn(np.where(codes[0] < 0, np.nan, codes[0]))
+    found = groups.members(np.where(codes[1] < 0, np.nan, codes[1]))
+    np.testing.assert_array_equal(np.column_stack(found), [group_of(row, seen) for row in asked])
+    again = Groups.of(groups.levels)
+    assert all(np.array_equal(*parents) for parents in zip(groups.parents, again.parents, strict=True))
 
 
 @settings(max_examples=30, deadline=None)
@@ -146,6 +174,18 @@ def test_a_missing_value_is_a_group_of_its_own():
     model = PeerRate([KIND]).fit(X, np.repeat([0.0, 1.0], 40))
     low, high = model.predict_proba(pd.DataFrame({KIND: ["a", None]}))
     assert low < 0.3 < 0.7 < high
+
+
+def test_a_record_that_tells_the_wrong_way_is_left_out_and_the_mean_stays():
+    rng = np.random.default_rng(6)
+    closed = rng.integers(5, 30, 2000).astype(float)
+    won = rng.binomial(closed.astype(int), 0.7).astype(float)
+    won[:1000] = closed[:1000] * 0.1
+    # who won little before wins more now, and most rows have a record below the usual
+    y = (rng.random(2000) < np.where(np.arange(2000) < 1000, 0.35, 0.05)).astype(float)
+    model = PeerRate(won=WON, closed=CLOSED).fit(pd.DataFrame({WON: won, CLOSED: closed}), y)
+    assert model.slope_ == 0.0
+    assert model.predict_proba(pd.DataFrame({WON: won, CLOSED: closed})).mean() == pytest.approx(y.mean(), abs=0.002)
 
 
 def test_effects_add_up_and_the_state_is_text(fitted):

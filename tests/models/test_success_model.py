@@ -88,7 +88,7 @@ def test_reasons_are_steps_from_one_row_to_another(fitted):
     """The short way for sums gives what mixing whole rows gives."""
     X, model = fitted
     names = list(model.feature_names_in_)
-    start = model._frame(model.background_)
+    start = model._traits.decode(model.background_)
     row = X[names].astype({"kind": object}).iloc[5].tolist()
 
     @functools.cache
@@ -116,7 +116,7 @@ def test_reasons_come_near_shapleys_values(fitted):
 
     @functools.cache
     def told(mixed):
-        return float(model.decision_function(model._frame(np.array([mixed])))[0])
+        return float(model.decision_function(model._traits.decode(np.array([mixed])))[0])
 
     exact = oracle.shapley(lambda mixed: told(tuple(mixed)), codes.tolist(), model.background_.tolist())
     np.testing.assert_allclose(model.contributions(X[5:6])[0, :-1], exact, atol=0.15)

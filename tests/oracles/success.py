@@ -65,7 +65,7 @@ def label(partner_id, tables, *, until, success_days, amount=None, lags=None):
     observed = moment is not None and moment <= seen_until
     stops = moment if observed else max(joined, seen_until)
     horizon = joined + success_days * DAY
-    y = None if horizon > seen_until else float(observed and moment <= horizon)
+    y = None if horizon >= seen_until else float(observed and moment <= horizon)
     return y, (stops - joined) / DAY, observed
 
 

@@ -77,7 +77,7 @@ def features(
 def _described(eco: Ecosystem, task: str, catalogue: Catalogue) -> Result:
     from partnerml.features import dictionary, missing
 
-    infos, absent = dictionary(eco, catalogue), missing(eco, task)
+    infos, absent = dictionary(eco, catalogue, at_joining=task == "fit"), missing(eco, task)
     document = {
         "task": task,
         "features": len(infos),

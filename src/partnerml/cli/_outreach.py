@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -58,7 +58,7 @@ def outreach(session: Session, *, as_of: dt.datetime, capacity: int | None) -> R
         "model_version": found.model_version,
         **found.summary,
         "path": folder,
-        "partners": [_plain(row) for row in found.frame.drop(columns=["as_of", "model_version"]).to_dict("records")],
+        "partners": found.frame.drop(columns=["as_of", "model_version"]).to_dict("records"),
     }
 
     def show(console: Console) -> None:
@@ -66,11 +66,6 @@ def outreach(session: Session, *, as_of: dt.datetime, capacity: int | None) -> R
         _show.path(console, "outreach", folder)
 
     return Result(document, show)
-
-
-def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    """Return a row as JSON values: what is not known is null."""
-    return {str(name): None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
 def _list(console: Console, found: Outreach) -> None:

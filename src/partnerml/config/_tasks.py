@@ -13,7 +13,7 @@ from partnerml.config._base import Date, Model, Texts, as_text, as_tuple, refusa
 
 def _prior(value: object) -> object:
     """Take one share as a range of itself."""
-    if isinstance(value, float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return (value, value)
     return as_tuple(value)
 

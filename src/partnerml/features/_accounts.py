@@ -17,14 +17,15 @@ import pandas as pd
 
 from partnerml import schema
 from partnerml.config import nearest
-from partnerml.dataset import Dataset, fingerprint
+from partnerml.dataset import Dataset
 from partnerml.errors import ConfigError
+from partnerml.features._assemble import dataset_from, zoned
 from partnerml.features._catalog import Catalogue, Feature
+from partnerml.features._dictionary import dictionary
 from partnerml.features._lists import as_text, contains
 from partnerml.features._spine import moments as distinct_moments
-from partnerml.features._stream import microseconds
+from partnerml.features._stream import interval
 from partnerml.features._traits import KNOWN, columns_of, features_of, form, items_of, rows_of_features, usable
-from partnerml.features._words import describe
 from partnerml.moments import Moment
 
 if TYPE_CHECKING:
@@ -162,20 +163,20 @@ def account_rows(eco: Ecosystem, population: Accounts, *, columns: Sequence[str]
     return rows.mutate(always=rows.since.isnull() & rows.is_now)  # noqa: PD003 (an Ibis column)
 
 
-def _lag(eco: Ecosystem) -> Any:
-    return ibis.interval(microseconds=microseconds(eco.lag("accounts")))
-
-
 def is_known_partner(eco: Ecosystem, rows: ibis.Table, moment: datetime) -> Any:
     """Return whether an account of `account_rows` had become a partner, by what was known before a moment."""
-    became = (rows.since + _lag(eco) < ibis.literal(moment, type="timestamp(6)")).fill_null(False)
+    became = (rows.since + interval(eco.lag(SOURCE)) < ibis.literal(moment, type="timestamp(6)")).fill_null(False)
     return rows.always | became
 
 
 def may_become(eco: Ecosystem, rows: ibis.Table, moment: datetime) -> Any:
     """Return whether an account was there and no partner, by what was known before a moment."""
-    there = (rows.created_at + _lag(eco) < ibis.literal(moment, type="timestamp(6)")).fill_null(True)
-    return there & ~is_known_partner(eco, rows, moment)
+    return _was_there(eco, rows, moment) & ~is_known_partner(eco, rows, moment)
+
+
+def _was_there(eco: Ecosystem, rows: ibis.Table, moment: datetime) -> Any:
+    known_at = rows.created_at + interval(eco.lag(SOURCE))
+    return (known_at < ibis.literal(moment, type="timestamp(6)")).fill_null(True)
 
 
 def dataset_of(
@@ -198,20 +199,8 @@ def dataset_of(
     table = rows_of_features(rows, catalogue.features, vocabularies=catalogue.vocabularies, keys=(*KEYS, *labels))
     frame: pd.DataFrame = eco.backend.to_pyarrow(table).to_pandas(date_as_object=False)
     frame = frame.sort_values(["as_of", "account_id"], ignore_index=True, kind="stable")
-    as_of = pd.to_datetime(frame["as_of"], utc=True).dt.as_unit("us")
-    keys = pd.DataFrame({"account_id": frame["account_id"].astype("str"), "as_of": as_of})
-    types = eco.table("accounts").schema()
-    texts = {f.name for f in catalogue.features if f.measure == "trait" and form(types[f.kind]) == "text"}
-    X = frame[list(catalogue.names)]
-    X = X.astype({name: "category" if name in texts else "float64" for name in X.columns}).copy()
-    dictionary = tuple(
-        describe(feature, unit="category" if feature.name in texts else "number") for feature in catalogue.features
-    )
-    y = frame["y"].astype("float64") if labelled else None
-    times = frame[["duration_days", "observed"]].astype({"observed": bool}) if labelled else None
-    told = None if times is None or y is None else times.assign(y=y)
-    weights = pd.Series(1.0, index=X.index, name="weight")
-    return Dataset(keys, X, y, times, weights, dictionary, fingerprint(spec, [keys, X, told]))
+    told = dictionary(eco, catalogue)
+    return dataset_from(frame, catalogue, key="account_id", dictionary=told, spec=spec, labelled=labelled)
 
 
 def account_features(eco: Ecosystem, *, before: datetime) -> tuple[tuple[Feature, ...], Mapping[str, tuple[str, ...]]]:
@@ -232,7 +221,7 @@ def account_features(eco: Ecosystem, *, before: datetime) -> tuple[tuple[Feature
     rows = account_rows(eco, Accounts(), columns=named)
     forms = {name: form(rows[KNOWN + name].type()) for name in named}
     lists = [name for name, kind in forms.items() if kind == "list"]
-    there = rows.filter((rows.created_at + _lag(eco) < ibis.literal(before, type="timestamp(6)")).fill_null(True))
+    there = rows.filter(_was_there(eco, rows, before))
     held = {name: there.select(partner_id="account_id", items=there[KNOWN + name]) for name in lists}
     vocabularies = {name: items_of(eco, table) for name, table in held.items()}
     return tuple(features_of(forms, vocabularies, source=SOURCE)), vocabularies
@@ -303,5 +292,4 @@ def created_at(eco: Ecosystem) -> pd.Series:
     """Return when each account was created (UTC), by account_id; null where nobody knows."""
     rows = account_rows(eco, Accounts()).select("account_id", "created_at")
     frame: pd.DataFrame = eco.backend.to_pyarrow(rows).to_pandas()
-    moments = pd.to_datetime(frame["created_at"], utc=True).dt.as_unit("us")
-    return pd.Series(moments.array, index=frame["account_id"].astype("str"))
+    return pd.Series(zoned(frame["created_at"]).array, index=frame["account_id"].astype("str"))

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ibis
 import numpy as np
 import pandas as pd
 
-from partnerml.dataset import Dataset, fingerprint
+from partnerml.dataset import Dataset
+from partnerml.features._assemble import dataset_from, zoned
 from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._certifications import certification_columns
 from partnerml.features._deals import deal_columns
@@ -93,7 +94,8 @@ def build(
         "as_of": [point.isoformat() for point in points],
         "until": None if known_until is None else known_until.isoformat(),
     }
-    return _dataset(eco, frame, catalogue, spec, labelled=label is not None)
+    told = dictionary(eco, catalogue)
+    return dataset_from(frame, catalogue, key="partner_id", dictionary=told, spec=spec, labelled=label is not None)
 
 
 def labels_as_known(
@@ -128,7 +130,7 @@ def labels_as_known(
             labels = churn_labels(eco, label, spine=spine, as_of=points, until=naive_utc(until))
             rows = spine.left_join(labels, "slot").select("partner_id", "as_of", "y")
             frame = eco.backend.to_pyarrow(rows).to_pandas(date_as_object=False)
-            yield frame.astype({"partner_id": "str"}).assign(as_of=_zoned(frame["as_of"]))
+            yield frame.astype({"partner_id": "str"}).assign(as_of=zoned(frame["as_of"]))
 
 
 def build_rows(eco: Ecosystem, keys: pd.DataFrame, *, catalogue: Catalogue, cells: CellStore | None = None) -> Dataset:
@@ -159,7 +161,8 @@ def build_rows(eco: Ecosystem, keys: pd.DataFrame, *, catalogue: Catalogue, cell
         spine = scratch.keep(spine_from(eco, keys_table(keys), points))
         table = feature_columns(eco, catalogue, spine=spine, as_of=points, scratch=scratch)
         frame = _frame(eco, table)
-    return _dataset(eco, frame, catalogue, {"catalogue": catalogue.to_dict()}, labelled=False)
+    told, spec = dictionary(eco, catalogue), {"catalogue": catalogue.to_dict()}
+    return dataset_from(frame, catalogue, key="partner_id", dictionary=told, spec=spec, labelled=False)
 
 
 def write_rows(
@@ -267,23 +270,3 @@ def _frame(eco: Ecosystem, table: ibis.Table) -> pd.DataFrame:
     """Return the rows in order of (as_of, partner_id): numbers of partners are in the order of their ids."""
     frame = eco.backend.to_pyarrow(table).to_pandas(date_as_object=False)
     return frame.take(np.lexsort((frame["pid"], frame["k"]))).reset_index(drop=True)
-
-
-def _zoned(moments_: pd.Series) -> pd.Series:
-    """Return naive UTC moments as zoned ones, as which Spark hands them out already."""
-    return pd.to_datetime(moments_, utc=True).dt.as_unit("us")
-
-
-def _dataset(
-    eco: Ecosystem, frame: pd.DataFrame, catalogue: Catalogue, spec: Mapping[str, Any], *, labelled: bool
-) -> Dataset:
-    keys = pd.DataFrame({"partner_id": frame["partner_id"].astype("str"), "as_of": _zoned(frame["as_of"])})
-    X = frame[list(catalogue.names)]
-    texts = [name for name in X.columns if not pd.api.types.is_numeric_dtype(X[name].dtype)]
-    # a cast by column leaves one block a column, which every later copy pays for: copy once, together
-    X = X.astype({name: "category" if name in texts else "float64" for name in X.columns}).copy()
-    y = frame["y"].astype("float64") if labelled else None
-    times = frame[["duration_days", "observed"]].astype({"observed": bool}) if labelled else None
-    weights = pd.Series(1.0, index=frame.index, name="weight")
-    labels = None if times is None or y is None else times.assign(y=y)
-    return Dataset(keys, X, y, times, weights, dictionary(eco, catalogue), fingerprint(spec, [keys, X, labels]))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ibis
 
 from partnerml.features._catalog import Catalogue, Feature
-from partnerml.features._stream import microseconds, seen_at
+from partnerml.features._stream import interval, seen_at
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
@@ -64,7 +64,7 @@ def _known(eco: Ecosystem, spine: ibis.Table) -> ibis.Table:
         seen_from=seen_at(eco, "certifications", rows, "earned_at"),
         expires_at=rows.expires_at if eco.has("certifications", "expires_at") else null,
         revoked_at=revoked,
-        seen_revoked=revoked + ibis.interval(microseconds=microseconds(eco.lag("certifications"))),
+        seen_revoked=revoked + interval(eco.lag("certifications")),
     )
     pairs = spine.select("slot", "partner_id", "as_of").inner_join(dated, "partner_id")
     pairs = pairs.filter(pairs.seen_from < pairs.as_of)

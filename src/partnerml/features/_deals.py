@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import ibis
 
 from partnerml.features._catalog import Catalogue, Feature
-from partnerml.features._stream import MONEY, deal_shares, microseconds, seen_at
+from partnerml.features._stream import MONEY, deal_shares, interval, seen_at
 from partnerml.features._win_rates import win_rates
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _standing(eco: Ecosystem, deals: ibis.Table, features: Sequence[Feature], *,
     has = {name: eco.has("deal_history", name) for name in ("amount", "expected_close_at")}
     known = history.select(
         "deal_id",
-        known_from=history.valid_from + ibis.interval(microseconds=microseconds(eco.lag("deal_history"))),
+        known_from=history.valid_from + interval(eco.lag("deal_history")),
         amount=history.amount if has["amount"] else ibis.null("float64"),
         expected=history.expected_close_at if has["expected_close_at"] else ibis.null("timestamp(6)"),
     )

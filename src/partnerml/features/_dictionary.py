@@ -10,7 +10,7 @@ from partnerml.dataset import FeatureInfo
 from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._measure import Family, Measure
 from partnerml.features._measures import MEASURES
-from partnerml.features._traits import form, historic_traits
+from partnerml.features._traits import AT_JOINING, form, form_at_joining, historic_traits
 from partnerml.features._words import describe
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _FAMILIES: Mapping[str, tuple[Family, ...]] = {
 }
 
 
-def dictionary(eco: Ecosystem, catalogue: Catalogue) -> tuple[FeatureInfo, ...]:
+def dictionary(eco: Ecosystem, catalogue: Catalogue, *, at_joining: bool = False) -> tuple[FeatureInfo, ...]:
     """Return what each feature of a catalogue is, in its order.
 
     Parameters
@@ -39,9 +39,19 @@ def dictionary(eco: Ecosystem, catalogue: Catalogue) -> tuple[FeatureInfo, ...]:
     eco : Ecosystem
         Tells which traits are text, and which come from ``partner_history``.
     catalogue : Catalogue
+    at_joining : bool
+        Traits are those that a partner or recruit was signed with, as in the fit task.
     """
+    if at_joining:
+        tables = "+".join(table for table in reversed(AT_JOINING) if eco.has(table))
+        return tuple(_info_at_joining(eco, feature, tables) for feature in catalogue.features)
     historic = frozenset(historic_traits(eco))
     return tuple(_info(eco, feature, historic) for feature in catalogue.features)
+
+
+def _info_at_joining(eco: Ecosystem, feature: Feature, tables: str) -> FeatureInfo:
+    found = form_at_joining(eco, feature.kind.partition(".")[0])
+    return describe(feature, table=tables, unit=_unit_of(found))
 
 
 def _info(eco: Ecosystem, feature: Feature, historic: frozenset[str]) -> FeatureInfo:
@@ -55,8 +65,11 @@ def _info(eco: Ecosystem, feature: Feature, historic: frozenset[str]) -> Feature
 
 
 def _unit(eco: Ecosystem, table: str, column: str) -> str:
-    is_text = eco.has(table, column) and form(eco.table(table)[column].type()) == "text"
-    return "category" if is_text else "number"
+    return _unit_of(form(eco.table(table)[column].type()) if eco.has(table, column) else None)
+
+
+def _unit_of(found: str | None) -> str:
+    return "category" if found == "text" else "number"
 
 
 def missing(eco: Ecosystem, task: str) -> dict[str, tuple[str, ...]]:

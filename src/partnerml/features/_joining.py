@@ -14,30 +14,31 @@ import ibis
 import pandas as pd
 from ibis import _
 
-from partnerml.dataset import Dataset, fingerprint
+from partnerml.dataset import Dataset
 from partnerml.errors import ConfigError
+from partnerml.features._assemble import dataset_from
 from partnerml.features._catalog import Catalogue, Feature
+from partnerml.features._dictionary import dictionary
 from partnerml.features._measure import Family
-from partnerml.features._spine import naive_utc
-from partnerml.features._stream import microseconds
-from partnerml.features._success import SuccessLabel, known_successes, success_labels, waiting_partners
+from partnerml.features._spine import joined_and_left, naive_utc, partners_table
+from partnerml.features._stream import interval
+from partnerml.features._success import SuccessLabel, first_successes, success_labels
 from partnerml.features._traits import (
+    AT_JOINING,
     columns_of,
     features_of,
-    form,
+    form_at_joining,
     items_of,
     known,
     named_traits,
     rows_of_features,
     usable,
 )
-from partnerml.features._words import describe
 from partnerml.moments import Moment
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
 
-_TABLES = ("partners", "partner_history", "recruits")
 _TYPES: Mapping[str, str] = {"text": "string", "number": "float64", "list": "array<string>", "moment": "timestamp(6)"}
 
 
@@ -80,9 +81,9 @@ def build_joining(
         raise ConfigError(f"feature {others[0].name}: at joining a partner has traits and no history; leave it out")
     moment = naive_utc(as_of)
     known_until = None if label is None else naive_utc(eco.default_until() if until is None else until)
-    table = joining_columns(eco, catalogue.features, vocabularies=catalogue.vocabularies, as_of=moment)
+    rows = joining_rows(eco, as_of=moment)
+    table = joining_columns(eco, catalogue.features, vocabularies=catalogue.vocabularies, rows=rows)
     if label is not None and known_until is not None:
-        rows = joining_rows(eco, as_of=moment)
         labels = success_labels(eco, label, rows=rows.filter(rows.dated), until=known_until)
         table = table.inner_join(labels, "partner_id")
     spec = {
@@ -92,42 +93,61 @@ def build_joining(
         "until": None if known_until is None else known_until.isoformat(),
     }
     frame = eco.backend.to_pyarrow(table).to_pandas(date_as_object=False)
-    return _dataset(eco, frame, catalogue, spec, labelled=label is not None)
+    frame = frame.sort_values(["as_of", "partner_id"], ignore_index=True)
+    told = dictionary(eco, catalogue, at_joining=True)
+    return dataset_from(frame, catalogue, key="partner_id", dictionary=told, spec=spec, labelled=label is not None)
 
 
 def waiting_at(eco: Ecosystem, label: SuccessLabel, *, as_of: Moment) -> pd.Index:
-    """Return the partners and recruits whose success is still open at a moment; see `waiting_partners`."""
-    return waiting_partners(eco, label, rows=joining_rows(eco, as_of=naive_utc(as_of)), as_of=as_of)
+    """Return the partners and recruits whose success is still open at a moment, in the order of their ids.
+
+    Left out is who had succeeded, who joined `success_days` ago or earlier, and who has left, each as far as was known
+    before the moment.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    label : SuccessLabel
+    as_of : moment
+    """
+    moment = naive_utc(as_of)
+    now = ibis.literal(moment, type="timestamp(6)")
+    rows = joining_rows(eco, as_of=moment).anti_join(first_successes(eco, label, until=moment), "partner_id")
+    young = rows.as_of + ibis.interval(days=label.success_days) > now
+    rows = rows.filter(young | ~rows.dated)
+    partners = partners_table(eco).mutate(as_of=now)
+    left = partners.filter(joined_and_left(eco, partners)[1])
+    rows = rows.anti_join(left, "partner_id").select("partner_id").order_by("partner_id")
+    return pd.Index(eco.backend.to_pyarrow(rows)["partner_id"].to_pylist(), dtype="str", name="partner_id")
 
 
 def successes_as_known(
     eco: Ecosystem, label: SuccessLabel, *, as_of: Moment, untils: Sequence[Moment]
 ) -> list[pd.DataFrame]:
-    """Return the labels of who had joined at a moment as they were known at several others; see `known_successes`."""
+    """Return the labels of who had joined at a moment as they were known at several others.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    label : SuccessLabel
+    as_of : moment
+        Who had a joining date then.
+    untils : sequence of moments
+        Labels use what was known before each of them.
+
+    Returns
+    -------
+    list of DataFrame
+        ``y``, ``duration_days`` and ``observed`` by partner_id.
+    """
     rows = joining_rows(eco, as_of=naive_utc(as_of))
-    return known_successes(eco, label, rows=rows.filter(rows.dated), untils=untils)
-
-
-def _dataset(
-    eco: Ecosystem, frame: pd.DataFrame, catalogue: Catalogue, spec: Mapping[str, Any], *, labelled: bool
-) -> Dataset:
-    frame = frame.astype({"partner_id": "str", "as_of": "datetime64[us]"})
-    frame = frame.sort_values(["as_of", "partner_id"], ignore_index=True)
-    keys = frame[["partner_id", "as_of"]].assign(as_of=lambda rows: rows["as_of"].dt.tz_localize("UTC"))
-    forms = {name: _form(eco, name) for name in columns_of(catalogue.features)}
-    texts = {f.name for f in catalogue.features if f.measure == "trait" and forms[f.kind] == "text"}
-    X = frame[list(catalogue.names)]
-    X = X.astype({name: "category" if name in texts else "float64" for name in X.columns}).copy()
-    tables = "+".join(table for table in reversed(_TABLES) if eco.has(table))
-    dictionary = tuple(
-        describe(feature, table=tables, unit="category" if feature.name in texts else "number")
-        for feature in catalogue.features
-    )
-    y = frame["y"].astype("float64") if labelled else None
-    times = frame[["duration_days", "observed"]].astype({"observed": bool}) if labelled else None
-    labels = None if times is None or y is None else times.assign(y=y)
-    weights = pd.Series(1.0, index=X.index, name="weight")
-    return Dataset(keys, X, y, times, weights, dictionary, fingerprint(spec, [keys, X, labels]))
+    rows = rows.filter(rows.dated)
+    found = []
+    for until in untils:
+        table = success_labels(eco, label, rows=rows, until=naive_utc(until))
+        frame = eco.backend.to_pyarrow(table).to_pandas().astype({"partner_id": "str", "observed": "bool"})
+        found.append(frame.set_index("partner_id").sort_index())
+    return found
 
 
 def joining_rows(eco: Ecosystem, *, as_of: datetime) -> ibis.Table:
@@ -171,9 +191,8 @@ def joining_rows(eco: Ecosystem, *, as_of: datetime) -> ibis.Table:
 
 def _dated(eco: Ecosystem, table: str) -> ibis.Table:
     rows = eco.table(table)
-    lag = ibis.interval(microseconds=microseconds(eco.lag(table)))
     joined = rows.joined_at if eco.has(table, "joined_at") else ibis.null("timestamp(6)")
-    return rows.select("partner_id", joined_at=joined).mutate(known_at=_.joined_at + lag)
+    return rows.select("partner_id", joined_at=joined).mutate(known_at=_.joined_at + interval(eco.lag(table)))
 
 
 def joining_features(eco: Ecosystem, *, before: datetime) -> tuple[tuple[Feature, ...], Mapping[str, tuple[str, ...]]]:
@@ -185,7 +204,7 @@ def joining_features(eco: Ecosystem, *, before: datetime) -> tuple[tuple[Feature
     before : datetime
         Naive UTC. Items of lists are those of partners and recruits that joined before it.
     """
-    forms = {name: found for name in named_traits(eco) if (found := _form(eco, name)) is not None}
+    forms = {name: found for name in named_traits(eco) if (found := form_at_joining(eco, name)) is not None}
     lists = [name for name, kind in forms.items() if kind == "list"]
     vocabularies: dict[str, tuple[str, ...]] = {}
     if lists:
@@ -201,7 +220,7 @@ def joining_columns(
     features: Sequence[Feature],
     *,
     vocabularies: Mapping[str, tuple[str, ...]],
-    as_of: datetime,
+    rows: ibis.Table,
 ) -> ibis.Table:
     """Return the traits of partners and recruits at joining.
 
@@ -212,8 +231,8 @@ def joining_columns(
         Traits of the source ``partners``.
     vocabularies : mapping of str to tuple of str
         The items of each list that have features of their own.
-    as_of : datetime
-        Naive UTC: who had joined or was recruited then.
+    rows : ibis.Table
+        What `joining_rows` returns.
 
     Returns
     -------
@@ -225,18 +244,18 @@ def joining_columns(
     ConfigError
         If a column is in no table, or holds different things in two of them.
     """
-    rows = _signed(eco, columns_of(features), rows=joining_rows(eco, as_of=as_of))
+    rows = _signed(eco, columns_of(features), rows=rows)
     return rows_of_features(rows, features, vocabularies=vocabularies, keys=("partner_id", "as_of"))
 
 
 def _signed(eco: Ecosystem, columns: Sequence[str], *, rows: ibis.Table) -> ibis.Table:
     """Add columns as they were at joining, under ``known__COLUMN``."""
-    forms = {name: _form(eco, name) for name in columns}
+    forms = {name: form_at_joining(eco, name) for name in columns}
     missing = [name for name, kind in forms.items() if kind is None]
     if missing:
         raise ConfigError(
-            f"the trait {missing[0]!r} is a usable column of none of {', '.join(_TABLES)}; map it, or take it out of "
-            "traits.partners and train again"
+            f"the trait {missing[0]!r} is a usable column of none of {', '.join(AT_JOINING)}; map it, or take it "
+            "out of traits.partners and train again"
         )
     keys = ("partner_id", "as_of")
     at_hand = [name for name in columns if usable(eco, "partners", name) or usable(eco, "partner_history", name)]
@@ -256,12 +275,3 @@ def _typed(rows: ibis.Table, column: str, kind: str | None) -> Any:
     """Return a column in the type of its form; null where the table lacks it."""
     type_ = _TYPES[kind or "text"]
     return rows[column].cast(type_) if column in rows.columns else ibis.null(type_)
-
-
-def _form(eco: Ecosystem, column: str) -> str | None:
-    """Return what a column holds, alike in all tables that have it; None if none can use it."""
-    found = {table: form(eco.table(table)[column].type()) for table in _TABLES if usable(eco, table, column)}
-    if len(set(found.values())) > 1:
-        told = ", ".join(f"{kind} in {table}" for table, kind in found.items())
-        raise ConfigError(f"the trait {column} is {told}; map it to one type everywhere")
-    return next(iter(found.values()), None)

@@ -14,7 +14,7 @@ from partnerml.errors import ConfigError
 from partnerml.features._calendar import Calendar
 from partnerml.features._rows import slot
 from partnerml.features._spine import ACTIVITY_SOURCES, largest_lag, partners_table
-from partnerml.features._stream import Activity, Codes, days_between, microseconds, stream
+from partnerml.features._stream import Activity, Codes, days_between, interval, stream
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
@@ -91,7 +91,6 @@ def churn_labels(
     until : datetime
         Naive UTC. Rows known at or after it are unseen.
     """
-    lag = microseconds(largest_lag(eco, label_tables(eco)))
     end = ibis.literal(until, type="timestamp(6)")
     rows = spine.select("slot", "pid", "as_of")
     silences = _silences(eco, label, as_of=as_of, until=until)
@@ -103,11 +102,11 @@ def churn_labels(
     quiet = rows.next_at.isnull() | (rows.next_at >= rows.as_of + silence)
     ends = quiet.ifelse(rows.as_of + silence, rows.ends_at)
     # leaving is known a lag later, like everything the table says
-    left_known = rows.left_at + ibis.interval(microseconds=microseconds(eco.lag("partners"))) < end
+    left_known = rows.left_at + interval(eco.lag("partners")) < end
     left = (left_known & (rows.left_at >= rows.as_of)).ifelse(rows.left_at, ibis.null("timestamp(6)"))
     horizon = rows.as_of + ibis.interval(days=label.horizon_days)
     churned = (ends <= horizon) | (left < horizon).fill_null(False)
-    seen_until = end - ibis.interval(microseconds=lag)
+    seen_until = end - interval(largest_lag(eco, label_tables(eco)))
     happened = ibis.least(ends, left.coalesce(ends))
     observed = happened <= seen_until
     stops = ibis.greatest(rows.as_of, ibis.least(happened, seen_until))

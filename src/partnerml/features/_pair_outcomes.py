@@ -25,6 +25,8 @@ EXACT = "decimal(38, 0)"  # microseconds: sums of them in any order
 MOMENT = "timestamp(6)"
 PARTNER, EVERYBODY = "all", "everybody"  # the dimensions of all outcomes of a partner, and of everybody
 SUMS = ("closed", "won", "days", "sized", "amount")
+REFUSALS = ("declined", "expired", "withdrawn")  # of a lead by a partner
+OVER = ("won", "lost", "cancelled")  # how a lead or a deal ends
 
 
 def open_leads(eco: Ecosystem, pairs: pd.DataFrame) -> np.ndarray:
@@ -71,11 +73,11 @@ def _held(eco: Ecosystem) -> ibis.Table:
     never = ibis.null(MOMENT)
     ends = []
     if "response" in rows.columns:
-        refused = rows.response.isin(("declined", "expired", "withdrawn"))
+        refused = rows.response.isin(REFUSALS)
         answered = rows.responded_at.coalesce(rows.assigned_at) if "responded_at" in rows.columns else rows.assigned_at
         ends.append(refused.fill_null(False).ifelse(answered, never))
     if "outcome" in rows.columns:
-        closed = rows.outcome.isin(("won", "lost", "cancelled")).fill_null(False)
+        closed = rows.outcome.isin(OVER).fill_null(False)
         known_at = rows.assigned_at
         if "closed_at" in rows.columns:
             known_at = seen_at(eco, "assignments", rows, "closed_at", "closed_recorded_at").coalesce(rows.assigned_at)
@@ -97,18 +99,29 @@ def _held(eco: Ecosystem) -> ibis.Table:
 _OF_HOLDING = ("response", "responded_at", "outcome", "closed_at", "closed_recorded_at")
 
 
-def _deals(eco: Ecosystem) -> ibis.Table | None:
-    """Return the ends of deals, won, lost or cancelled, one row for each partner on them."""
+def ended_deals(eco: Ecosystem) -> ibis.Table | None:
+    """Return the deals that were won, lost or cancelled, one row for each partner on them; None if no date tells.
+
+    ``seen_at`` is when both the deal and its end were on record.
+    """
     if not eco.has("deals", "closed_at"):
         return None
     deals = deal_shares(eco)
-    closed = deals.filter(_given(deals.closed_at) & deals.outcome.isin(("won", "lost", "cancelled")))
-    registered = seen_at(eco, "deals", closed, "registered_at")
-    ended = seen_at(eco, "deals", closed, "closed_at", "closed_recorded_at")
+    ended = deals.filter(_given(deals.closed_at) & deals.outcome.isin(OVER))
+    registered = seen_at(eco, "deals", ended, "registered_at")
+    closed = seen_at(eco, "deals", ended, "closed_at", "closed_recorded_at")
+    return ended.mutate(seen_at=ibis.greatest(registered, closed))
+
+
+def _deals(eco: Ecosystem) -> ibis.Table | None:
+    """Return the ends of deals as those of assignments are told."""
+    closed = ended_deals(eco)
+    if closed is None:
+        return None
     return closed.select(
         "partner_id",
         lead_id=column(closed, "lead_id", "string"),
-        seen_at=ibis.greatest(registered, ended),
+        seen_at=closed.seen_at,
         source=ibis.literal(0, type="int8"),
         id=closed.deal_id,
         outcome=closed.outcome,
@@ -124,7 +137,7 @@ def _assignments(eco: Ecosystem) -> ibis.Table | None:
     if not eco.has("assignments", "outcome", "closed_at"):
         return None
     made = eco.table("assignments")
-    made = made.filter(_given(made.closed_at) & made.outcome.isin(("won", "lost", "cancelled")))
+    made = made.filter(_given(made.closed_at) & made.outcome.isin(OVER))
     seen = ibis.greatest(made.assigned_at, seen_at(eco, "assignments", made, "closed_at", "closed_recorded_at"))
     made = made.select(
         "partner_id",

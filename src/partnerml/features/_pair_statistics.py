@@ -16,7 +16,7 @@ from ibis import _
 
 from partnerml.features._pair_outcomes import EVERYBODY, MOMENT, PARTNER, SUMS, asked_table, column, outcome_cells
 from partnerml.features._spine import naive_utc
-from partnerml.features._stream import microseconds, seen_at
+from partnerml.features._stream import interval, seen_at
 from partnerml.features._traits import historic_traits, known, static_traits
 from partnerml.moments import Moment
 from partnerml.pairs import PartnerFacts
@@ -154,7 +154,7 @@ def _states(eco: Ecosystem, asked: ibis.Table, reads: Collection[str]) -> ibis.T
 def _valid_certifications(eco: Ecosystem, asked: ibis.Table) -> ibis.Table:
     """Return ``row`` and ``certification``: earned, and as was known then neither expired nor revoked."""
     held = eco.table("certifications").semi_join(asked, "partner_id")
-    lag = ibis.interval(microseconds=microseconds(eco.lag("certifications")))
+    lag = interval(eco.lag("certifications"))
     held = held.select(
         "partner_id",
         "certification",
@@ -173,7 +173,7 @@ def _valid_territories(eco: Ecosystem, asked: ibis.Table) -> ibis.Table:
     Validity is a plan, made ahead; with a declared lag a row is used that much later.
     """
     rows = eco.table("territories").semi_join(asked, "partner_id")
-    lag = ibis.interval(microseconds=microseconds(eco.lag("territories")))
+    lag = interval(eco.lag("territories"))
     begins, ends = column(rows, "valid_from", MOMENT), column(rows, "valid_to", MOMENT)
     about = [name for name in _OF_TERRITORY if name in rows.columns]
     rows = rows.select("partner_id", *about, begins=begins, ends=ends)

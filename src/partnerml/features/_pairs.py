@@ -16,6 +16,7 @@ import pandas as pd
 
 from partnerml.dataset import Dataset, FeatureInfo, fingerprint
 from partnerml.errors import ConfigError, DataError
+from partnerml.features._assemble import assembled
 from partnerml.features._build import build_rows
 from partnerml.features._catalog import Catalogue
 from partnerml.features._measure import Family
@@ -107,9 +108,7 @@ def build_pairs(
     dictionary = tuple(infos.get(feature.name) or describe(feature) for feature in catalogue.features)
     keys = rows.rename(columns={"assigned_at": "as_of"})
     keys["as_of"] = keys["as_of"].dt.tz_localize("UTC")
-    weights = pd.Series(1.0, index=keys.index, name="weight")
-    spec = {"catalogue": catalogue.to_dict(), "rows": "pairs"}
-    return Dataset(keys, X, None, None, weights, dictionary, fingerprint(spec, [keys, X, None]))
+    return assembled(keys, X, dictionary=dictionary, spec={"catalogue": catalogue.to_dict(), "rows": "pairs"})
 
 
 def build_assigned(

@@ -18,7 +18,7 @@ import ibis
 import numpy as np
 import pandas as pd
 
-from partnerml.dataset import Dataset, fingerprint
+from partnerml.dataset import Dataset
 from partnerml.errors import ConfigError
 from partnerml.features._accounts import (
     SOURCE,
@@ -28,10 +28,11 @@ from partnerml.features._accounts import (
     dataset_of,
     is_known_partner,
 )
+from partnerml.features._assemble import assembled, zoned
 from partnerml.features._build import build_rows
 from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._spine import naive_utc
-from partnerml.features._stream import days_between, microseconds
+from partnerml.features._stream import days_between, interval
 from partnerml.features._traits import columns_of
 from partnerml.moments import Moment
 
@@ -162,7 +163,7 @@ def build_labelled_accounts(
 def _dated(eco: Ecosystem, catalogue: Catalogue, population: Accounts, label: PartnerLabel, until: datetime) -> Dataset:
     rows = account_rows(eco, population, columns=columns_of(catalogue.features, source=SOURCE))
     _tell_left_out(eco, rows)
-    lag, end = ibis.interval(microseconds=microseconds(eco.lag("accounts"))), ibis.literal(until, type="timestamp(6)")
+    lag, end = interval(eco.lag(SOURCE)), ibis.literal(until, type="timestamp(6)")
     # a partner since before it was created was one already
     rows = rows.filter(
         rows.created_at.notnull()  # noqa: PD004 (an Ibis column)
@@ -218,9 +219,7 @@ def _undated(eco: Ecosystem, catalogue: Catalogue, population: Accounts, label: 
     keys, X = keys.loc[order].reset_index(drop=True), X.loc[order].reset_index(drop=True)
     y = y.loc[order].reset_index(drop=True)
     spec = {"label": label.to_dict(), "rows": [partners.fingerprint, others.fingerprint]}
-    weights = pd.Series(1.0, index=X.index, name="weight")
-    dictionary = others.dictionary
-    return Dataset(keys, X, y, None, weights, dictionary, fingerprint(spec, [keys, X, y.to_frame()]))
+    return assembled(keys, X, y, dictionary=others.dictionary, spec=spec)
 
 
 def _stacked(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -260,7 +259,7 @@ def partner_accounts(
     rows = rows.filter(is_known_partner(eco, rows, naive_utc(until)) & rows.is_now)
     frame: pd.DataFrame = eco.backend.to_pyarrow(rows.select("account_id", "partner_id", "since")).to_pandas()
     frame = frame.sort_values("account_id", ignore_index=True)
-    frame["since"] = pd.to_datetime(frame["since"], utc=True).dt.as_unit("us")
+    frame["since"] = zoned(frame["since"])
     frame["revenue"] = frame["partner_id"].map(_won_revenue(eco, frame["partner_id"].dropna().unique(), until))
     frame["revenue"] = frame["revenue"].astype("float64")
     earning = frame[frame["revenue"] > 0].sort_values(["revenue", "account_id"], ascending=[False, True])

@@ -16,7 +16,7 @@ from partnerml.features._calendar import EVER, Calendar
 from partnerml.features._folds import Request
 from partnerml.features._recall import recall, serves
 from partnerml.features._rows import Rows, named, slot
-from partnerml.features._stream import Activity, Codes, microseconds, stream
+from partnerml.features._stream import Activity, Codes, interval, stream
 from partnerml.features._windows import Windows, windows
 from partnerml.moments import Moment
 from partnerml.moments import moment as moment_of
@@ -62,7 +62,11 @@ class Population:
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Population:
         """Return the value that `to_dict` was made from."""
-        return cls(state["active_within_days"], Activity.from_dict(state["activity"]))
+        return cls(
+            state["active_within_days"],
+            Activity.from_dict(state["activity"]),
+            with_left=bool(state.get("with_left", False)),
+        )
 
     @property
     def words(self) -> str:
@@ -142,7 +146,7 @@ def joined_and_left(eco: Ecosystem, rows: ibis.Table) -> tuple[Any, Any]:
     rows : ibis.Table
         ``joined_at``, ``left_at``, ``as_of``. Without a joining date a partner has been there since ever.
     """
-    lag = ibis.interval(microseconds=microseconds(eco.lag("partners")))
+    lag = interval(eco.lag("partners"))
     joined = (rows.joined_at + lag < rows.as_of).fill_null(True)
     return joined, (rows.left_at + lag < rows.as_of).fill_null(False)
 

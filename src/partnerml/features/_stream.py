@@ -248,7 +248,7 @@ def deal_shares(eco: Ecosystem) -> ibis.Table:
 def seen_at(eco: Ecosystem, source: str, rows: ibis.Table, moment: str, recorded: str = "recorded_at") -> ibis.Value:
     """Return from when a row can be seen: its recording, else its moment plus the lag; never before its moment."""
     lag = eco.lag(source)
-    known = rows[moment] + ibis.interval(microseconds=microseconds(lag)) if lag else rows[moment]
+    known = rows[moment] + interval(lag) if lag else rows[moment]
     if eco.has(source, recorded):
         known = ibis.greatest(rows[moment], rows[recorded].fill_null(known))
     return known
@@ -257,6 +257,11 @@ def seen_at(eco: Ecosystem, source: str, rows: ibis.Table, moment: str, recorded
 def microseconds(span: timedelta) -> int:
     """Return a span in whole microseconds."""
     return span // timedelta(microseconds=1)
+
+
+def interval(span: timedelta) -> Any:
+    """Return a span, such as the lag of a table, as the engine adds it to moments."""
+    return ibis.interval(microseconds=microseconds(span))
 
 
 def days_between(begin: Any, end: Any) -> Any:

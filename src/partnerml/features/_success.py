@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,8 @@ import pandas as pd
 from ibis import _
 
 from partnerml.errors import ConfigError
-from partnerml.features._spine import joined_and_left, largest_lag, naive_utc, partners_table
-from partnerml.features._stream import Activity, Codes, days_between, microseconds, stream
-from partnerml.moments import Moment
+from partnerml.features._spine import largest_lag
+from partnerml.features._stream import Activity, Codes, days_between, interval, stream
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
@@ -125,10 +124,9 @@ def success_labels(eco: Ecosystem, label: SuccessLabel, *, rows: ibis.Table, unt
     until : datetime
         Naive UTC. Rows known at or after it are unseen.
     """
-    lag = ibis.interval(microseconds=microseconds(largest_lag(eco, success_tables(eco))))
-    seen_until = ibis.literal(until, type="timestamp(6)") - lag
+    seen_until = ibis.literal(until, type="timestamp(6)") - interval(largest_lag(eco, success_tables(eco)))
     rows = rows.select("partner_id", "as_of")
-    rows = rows.left_join(_first_successes(eco, label, until=until), "partner_id").drop("partner_id_right")
+    rows = rows.left_join(first_successes(eco, label, until=until), "partner_id").drop("partner_id_right")
     # of a null, `greatest` would say the other one
     happened = rows.success_at.isnull().ifelse(  # noqa: PD003 (an Ibis column)
         ibis.null("timestamp(6)"), ibis.greatest(rows.success_at, rows.as_of)
@@ -139,38 +137,14 @@ def success_labels(eco: Ecosystem, label: SuccessLabel, *, rows: ibis.Table, unt
     succeeded = (observed & (happened <= horizon)).fill_null(False)
     return rows.select(
         "partner_id",
-        y=(horizon <= seen_until).ifelse(succeeded.cast("float64"), ibis.null("float64")),
+        # the horizon counts, and what happens at seen_until is not seen yet
+        y=(horizon < seen_until).ifelse(succeeded.cast("float64"), ibis.null("float64")),
         duration_days=days_between(rows.as_of, stops),
         observed=observed,
     )
 
 
-def waiting_partners(eco: Ecosystem, label: SuccessLabel, *, rows: ibis.Table, as_of: Moment) -> pd.Index:
-    """Return the partners whose success is still open at a moment, in the order of their ids.
-
-    Left out is who had succeeded, who joined `success_days` ago or earlier, and who has left, each as far as was known
-    before the moment.
-
-    Parameters
-    ----------
-    eco : Ecosystem
-    label : SuccessLabel
-    rows : ibis.Table
-        What `joining_rows` returns at that moment.
-    as_of : moment
-    """
-    moment = naive_utc(as_of)
-    now = ibis.literal(moment, type="timestamp(6)")
-    rows = rows.anti_join(_first_successes(eco, label, until=moment), "partner_id")
-    young = rows.as_of + ibis.interval(days=label.success_days) > now
-    rows = rows.filter(young | ~rows.dated)
-    partners = partners_table(eco).mutate(as_of=now)
-    left = partners.filter(joined_and_left(eco, partners)[1])
-    rows = rows.anti_join(left, "partner_id").select("partner_id").order_by("partner_id")
-    return pd.Index(eco.backend.to_pyarrow(rows)["partner_id"].to_pylist(), dtype="str", name="partner_id")
-
-
-def _first_successes(eco: Ecosystem, label: SuccessLabel, *, until: datetime) -> ibis.Table:
+def first_successes(eco: Ecosystem, label: SuccessLabel, *, until: datetime) -> ibis.Table:
     """Return ``partner_id`` and ``success_at`` of those whose success was seen before a moment."""
     codes = Codes()
     (won,) = codes.of("deals", "won")
@@ -183,30 +157,3 @@ def _first_successes(eco: Ecosystem, label: SuccessLabel, *, until: datetime) ->
         deals = deals.mutate(total=_.value.sum().over(so_far).cast("float64"))
         deals = deals.filter(_.total >= label.success_amount)
     return deals.group_by("partner_id").aggregate(success_at=_.moment.min())
-
-
-def known_successes(
-    eco: Ecosystem, label: SuccessLabel, *, rows: ibis.Table, untils: Sequence[Moment]
-) -> list[pd.DataFrame]:
-    """Return the labels of rows as they were known at several moments.
-
-    Parameters
-    ----------
-    eco : Ecosystem
-    label : SuccessLabel
-    rows : ibis.Table
-        ``partner_id`` and ``as_of``, the moment of joining.
-    untils : sequence of moments
-        Labels use what was known before each of them.
-
-    Returns
-    -------
-    list of DataFrame
-        ``y``, ``duration_days`` and ``observed`` by partner_id.
-    """
-    found = []
-    for until in untils:
-        table = success_labels(eco, label, rows=rows, until=naive_utc(until))
-        frame = eco.backend.to_pyarrow(table).to_pandas().astype({"partner_id": "str", "observed": "bool"})
-        found.append(frame.set_index("partner_id").sort_index())
-    return found

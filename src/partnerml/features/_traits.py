@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import ibis
@@ -20,7 +20,7 @@ from partnerml.errors import ConfigError
 from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._lists import as_text, contains, item_names, vocabulary
 from partnerml.features._measure import Family
-from partnerml.features._stream import days_between, microseconds
+from partnerml.features._stream import days_between, interval
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
@@ -30,6 +30,8 @@ KNOWN = "known__"
 _NEVER = ("name", "joined_at", "valid_from")
 # what becomes a part of a feature's name
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
+# where a trait at joining may come from
+AT_JOINING = ("partners", "partner_history", "recruits")
 _FORMS = {"trait": ("text", "number"), "has": ("list",), "items": ("list",), "since_days": ("moment",)}
 
 
@@ -75,6 +77,21 @@ def form(type_: Any) -> str | None:
     return "moment" if type_.is_timestamp() or type_.is_date() else None
 
 
+def form_at_joining(eco: Ecosystem, column: str) -> str | None:
+    """Return what a column holds, alike in all tables that have it; None if none can use it.
+
+    Raises
+    ------
+    ConfigError
+        If it holds different things in two of them.
+    """
+    found = {table: form(eco.table(table)[column].type()) for table in AT_JOINING if usable(eco, table, column)}
+    if len(set(found.values())) > 1:
+        told = ", ".join(f"{kind} in {table}" for table, kind in found.items())
+        raise ConfigError(f"the trait {column} is {told}; map it to one type everywhere")
+    return next(iter(found.values()), None)
+
+
 def trait_features(eco: Ecosystem, *, before: datetime) -> tuple[tuple[Feature, ...], Mapping[str, tuple[str, ...]]]:
     """Return the features of all traits that the tables allow, and the vocabularies of those that are lists.
 
@@ -117,8 +134,7 @@ def list_vocabularies(
     moment = ibis.literal(before, type="timestamp(6)")
     partners = eco.table("partners")
     if eco.has("partners", "joined_at"):
-        lag = ibis.interval(microseconds=microseconds(eco.lag("partners")))
-        partners = partners.filter((partners.joined_at + lag < moment).fill_null(True))
+        partners = partners.filter((partners.joined_at + interval(eco.lag("partners")) < moment).fill_null(True))
     rows = known(eco, columns, static=static, rows=partners.select("partner_id", as_of=moment))
     return {column: items_of(eco, rows.select("partner_id", items=rows[KNOWN + column])) for column in columns}
 
@@ -299,7 +315,7 @@ def _check_source(eco: Ecosystem, name: str, *, is_historic: bool, is_static: bo
 
 def _with_history(eco: Ecosystem, columns: Sequence[str], rows: ibis.Table, *, at_joining: bool) -> ibis.Table:
     """Add the row of the history that counts at as_of, and whether there is one."""
-    lag = ibis.interval(microseconds=0 if at_joining else microseconds(eco.lag("partner_history")))
+    lag = interval(timedelta(0) if at_joining else eco.lag("partner_history"))
     history = eco.table("partner_history").semi_join(rows, "partner_id")
     history = history.select(
         past_of="partner_id",

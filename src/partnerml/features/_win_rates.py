@@ -11,7 +11,7 @@ import ibis
 from partnerml.features._calendar import Calendar
 from partnerml.features._catalog import Catalogue, Feature
 from partnerml.features._peers import peer_groups
-from partnerml.features._stream import microseconds
+from partnerml.features._stream import interval
 from partnerml.features._traits import historic_traits
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _versions(eco: Ecosystem, catalogue: Catalogue) -> ibis.Table:
     """
     partners = eco.table("partners")
     if set(catalogue.peers.by) & set(historic_traits(eco)):
-        lag = ibis.interval(microseconds=microseconds(eco.lag("partner_history")))
+        lag = interval(eco.lag("partner_history"))
         history = eco.table("partner_history")
         history = history.select("partner_id", known_from=history.valid_from + lag)
         first = partners.select("partner_id", known_from=ibis.null(history.known_from.type()))

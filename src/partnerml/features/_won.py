@@ -17,17 +17,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from partnerml.errors import ConfigError
-from partnerml.features._pair_outcomes import MOMENT, column
+from partnerml.features._pair_outcomes import MOMENT, OVER, REFUSALS, column, ended_deals
 from partnerml.features._spine import largest_lag, naive_utc
-from partnerml.features._stream import deal_shares, seen_at
+from partnerml.features._stream import seen_at
 from partnerml.moments import Moment
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
 
-REFUSALS = ("declined", "expired", "withdrawn")
 _KEY = ["lead_id", "partner_id", "assigned_at"]
-_OVER = ("won", "lost", "cancelled")
 _NEVER = np.iinfo(np.int64).max
 _DAY = 86_400_000_000  # microseconds
 Ints = npt.NDArray[np.int64]
@@ -122,11 +120,15 @@ class PairOutcomes:
         """The moments of assignment, in microseconds, shape (n,)."""
         return _microseconds(self.pairs["assigned_at"])
 
+    def given(self, until: Moment) -> Bools:
+        """Mark the pairs that were known before a moment, refused or not; shape (n,)."""
+        found: Bools = self.known_at < _microsecond(until)
+        return found
+
     def known(self, until: Moment) -> Bools:
         """Mark the pairs that were known before a moment and, as far as was known, not refused; shape (n,)."""
-        end = _microsecond(until)
-        found: Bools = (self.known_at < end) & ~(self.refused_at < end)
-        return found
+        refused: Bools = self.refused_at < _microsecond(until)
+        return self.given(until) & ~refused
 
     def ended(self, until: Moment) -> tuple[Ints, Ints]:
         """Return when each pair was won and when it was lost or cancelled, as known before a moment; shape (n,) each.
@@ -163,7 +165,7 @@ class PairOutcomes:
         stops = np.where(won < _NEVER, won, seen_until)
         return pd.DataFrame(
             {
-                "y": np.where(mature, (won < np.minimum(assigned + horizon, _NEVER)).astype(np.float64), np.nan),
+                "y": np.where(mature, (won < assigned + horizon).astype(np.float64), np.nan),
                 "duration_days": (stops - assigned) / _DAY,
                 "observed": won < _NEVER,
                 "lost_days": np.where(lost < _NEVER, (np.where(lost < _NEVER, lost, 0) - assigned) / _DAY, np.nan),
@@ -221,7 +223,7 @@ def pair_outcomes(eco: Ecosystem) -> PairOutcomes:
     assigned = _microseconds(made["assigned_at"])
     # nothing is answered before it was asked; an answer without a date is taken to be at once
     answered = np.maximum(assigned, _microseconds(made["responded_at"].fillna(made["assigned_at"])))
-    own = made["outcome"].isin(_OVER).to_numpy()
+    own = made["outcome"].isin(OVER).to_numpy()
     dated = own & made["closed_at"].notna().to_numpy()
     ends = [_own_ends(made, dated), _ends_of_deals(eco, pairs)]
     found = pd.concat([part for part in ends if len(part)] or ends[:1], ignore_index=True)
@@ -269,16 +271,11 @@ def _ends_of_deals(eco: Ecosystem, pairs: pd.DataFrame) -> pd.DataFrame:
 
     A deal that had closed before the lead was given came of something else.
     """
-    if not eco.has("deals", "lead_id", "closed_at"):
+    deals = ended_deals(eco) if eco.has("deals", "lead_id") else None
+    if deals is None:
         return pd.DataFrame({"row": [], "closed_at": [], "seen_at": [], "won": []}).astype({"won": bool})
-    deals = deal_shares(eco)
-    over = deals.lead_id.notnull() & deals.closed_at.notnull() & deals.outcome.isin(_OVER)  # noqa: PD004 (Ibis columns)
-    deals = deals.filter(over)
-    registered = seen_at(eco, "deals", deals, "registered_at")
-    closed = seen_at(eco, "deals", deals, "closed_at", "closed_recorded_at")
-    table = deals.select(
-        "lead_id", "partner_id", "closed_at", seen_at=ibis.greatest(registered, closed), won=deals.outcome == "won"
-    )
+    deals = deals.filter(deals.lead_id.notnull())  # noqa: PD004 (an Ibis column)
+    table = deals.select("lead_id", "partner_id", "closed_at", "seen_at", won=deals.outcome == "won")
     found: pd.DataFrame = eco.backend.to_pyarrow(table).to_pandas(date_as_object=False)
     found = found.astype({"lead_id": "str", "partner_id": "str", "won": bool})
     both = found.merge(pairs[_KEY].assign(row=np.arange(len(pairs))), on=["lead_id", "partner_id"])

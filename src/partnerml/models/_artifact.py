@@ -9,8 +9,7 @@ A saved model holds JSON and LightGBM's own text format, nothing that is run whe
     blend.json        components, weights, calibration
     hazard.json       the curve of risk over time
     evaluation.json   how good it was, out of time, beside its baselines
-    NAME.json         what else belongs to the model of a task, such as the profile of its ideal partner
-    NAME.json         any other document of the model, such as its importance
+    NAME.json         any other document of the model, such as its importance or the profile of its ideal partner
     blend.….txt       a long text of the state, such as a booster
 
 The version of a model is a hash over these files: the same model has the same version and the same bytes wherever it
@@ -226,10 +225,8 @@ class Model:
         ModelError
             If a column is missing, or holds text where training had numbers or the other way round.
         """
-        encoded = Columns(self.columns, self.vocabulary).encode(X)
-        data = {name: encoded[:, j] for j, name in enumerate(self.columns)}
-        texts = {name: _categories(data[name], values) for name, values in self.vocabulary.items()}
-        return pd.DataFrame(data | texts, index=X.index, columns=list(self.columns))
+        columns = Columns(self.columns, self.vocabulary)
+        return columns.decode(columns.encode(X), X.index)
 
     def log_odds(self, X: pd.DataFrame) -> FloatArray:
         """Return the calibrated log-odds, shape (n,)."""
@@ -267,18 +264,11 @@ class Model:
         The weighted standard deviation of the probabilities that each of them alone would give with the blend's
         calibration; 0 where the blend has one component. It is no standard error of the score.
         """
-        aligned = self.aligned(X)
-        total = np.array(list(self.blend.weights.values())).sum()
-        raw, shares = [], []
+        aligned, said = self.aligned(X), {}
         for name, part in self.blend.components.items():
             bags = getattr(part, "by_bag", None)
-            said = part.decision_function(aligned)[None] if bags is None else bags(aligned).T
-            raw.append(said)
-            shares += [self.blend.weights[name] / total / len(said)] * len(said)
-        alone = expit(self.blend.calibrator.apply(np.concatenate(raw) * total))
-        share = np.array(shares)[:, None]
-        centre = (share * alone).sum(axis=0)
-        return np.asarray(np.sqrt((share * (alone - centre) ** 2).sum(axis=0)))
+            said[name] = part.decision_function(aligned) if bags is None else bags(aligned).T
+        return self.blend.disagreement(said)
 
     def interval(self, scores: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return the interval of the mean probability of rows that are scored alike, two arrays of shape (n,).
@@ -373,11 +363,6 @@ def load_model(source: str | Path, *, store: str | Path | None = None) -> Model:
     # what was read is what would be written: its version needs no second encoding
     model.__dict__["version"] = version_of(files)
     return model
-
-
-def _categories(codes: FloatArray, values: Sequence[str]) -> Any:
-    places = np.nan_to_num(codes, nan=-1.0).astype(np.intp)
-    return pd.Categorical.from_codes(places, dtype=pd.CategoricalDtype(pd.Index(values, dtype=str)))
 
 
 def _rebuilt(files: Mapping[str, bytes]) -> Model:

@@ -19,6 +19,7 @@ from scipy.special import expit, logit
 from partnerml.errors import InputError
 from partnerml.models._blend import SPREAD, blended, choose_weights
 from partnerml.models._calibration import PlattCalibrator
+from partnerml.models._crossfit import both_labels, cluster_groups
 
 # Fewer rows, or fewer of the rarer label, leave a calibration line too loose: earlier cuts are added until it holds.
 CALIBRATION_ROWS = 300
@@ -160,12 +161,12 @@ def by_groups(folds: Iterable[Fold], owner: pd.Series, *, n_groups: int, seed: i
     tuple of Fold
         Up to `n_groups` for each fold, of the same cut; together they predict each of its rows once.
     """
-    known, codes = np.unique(owner.to_numpy(), return_inverse=True)
-    if not 2 <= n_groups <= len(known):
+    known = owner.nunique(dropna=False)
+    if not 2 <= n_groups <= known:
         raise InputError(
-            f"groups must be at least 2 and at most one a partner, {len(known)}; got {n_groups} (evaluation.by_groups)"
+            f"groups must be at least 2 and at most one a partner, {known}; got {n_groups} (evaluation.by_groups)"
         )
-    group = (np.random.default_rng(seed).permutation(len(known)) % n_groups)[codes]
+    group = cluster_groups(owner, n_groups=n_groups, seed=seed)
     parts = []
     for fold in folds:
         for number in range(n_groups):
@@ -384,7 +385,7 @@ def replay(backtest: Backtest) -> tuple[npt.NDArray[np.bool_], pd.DataFrame]:
     for cut in backtest.cuts:
         known = backtest.known_at(cut)
         y = backtest.known[cut]
-        if not known or not _both_labels(y[backtest.at(known)]):
+        if not known or not both_labels(y[backtest.at(known)]):
             continue
         counts = np.ones(len(y)) if backtest.known_weights is None else backtest.known_weights[cut]
         now, latest = backtest.at([cut]) & ~np.isnan(backtest.y), backtest.calibration_rows(known, y)
@@ -399,8 +400,3 @@ def replay(backtest: Backtest) -> tuple[npt.NDArray[np.bool_], pd.DataFrame]:
         parts.append(alone.assign(model=backtest.log_odds.mean(axis=1))[judged])
     log_odds = pd.concat(parts).sort_index()
     return judged, pd.DataFrame(expit(log_odds.to_numpy()), index=log_odds.index, columns=log_odds.columns)
-
-
-def _both_labels(labels: npt.NDArray[np.float64]) -> bool:
-    told = labels[~np.isnan(labels)]
-    return bool(0 < told.sum() < len(told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -88,6 +89,22 @@ class Columns:
             encoded[:, j] = _codes(X[name], self.vocabulary[name]) if name in self.vocabulary else _numbers(X[name])
         return encoded
 
+    def decode(self, codes: Array, index: pd.Index | None = None) -> pd.DataFrame:
+        """Return what `encode` returned as a frame again: numbers as float64, texts as categories of the vocabulary.
+
+        Parameters
+        ----------
+        codes : array of shape (n, len(names))
+        index : Index of shape (n,), optional
+            Of the frame.
+        """
+        data: dict[str, Any] = {name: codes[:, j] for j, name in enumerate(self.names)}
+        for name, values in self.vocabulary.items():
+            places = np.nan_to_num(data[name], nan=-1.0).astype(np.intp)
+            known = pd.CategoricalDtype(pd.Index(values, dtype=str))
+            data[name] = pd.Categorical.from_codes(places, dtype=known)
+        return pd.DataFrame(data, index=index, columns=list(self.names))
+
     @property
     def text_positions(self) -> list[int]:
         """Positions of the text columns."""
@@ -137,7 +154,7 @@ def _first(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
-class BinaryScorer(ClassifierMixin, BaseEstimator):
+class BinaryScorer(ClassifierMixin, BaseEstimator, abc.ABC):
     """Base of the classifiers: the subclass gives `fit`, `decision_function` and `contributions`.
 
     A text column of more than `max_levels` values becomes one number, its target statistic: the trees would learn
@@ -157,9 +174,9 @@ class BinaryScorer(ClassifierMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
+    @abc.abstractmethod
     def decision_function(self, X: Any) -> Array:
         """Return the log-odds of the second class, shape (n,)."""
-        raise NotImplementedError
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probabilities of both classes, shape (n, 2)."""

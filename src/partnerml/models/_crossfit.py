@@ -65,7 +65,7 @@ def cross_fitted_loss(
     weight = np.ones(len(label)) if weights is None else np.asarray(weights, dtype=np.float64)
     said = {str(name): column.to_numpy(dtype=np.float64) for name, column in log_odds.items()}
     known = [int(one) for one in np.unique(group)]
-    if not all(_both_labels(label[(group != one) & (weight > 0)]) for one in known):
+    if not all(both_labels(label[(group != one) & (weight > 0)]) for one in known):
         group, known = np.zeros(len(label), dtype=np.intp), [0]
     probability = np.empty(len(label))
     for one in known:
@@ -90,5 +90,7 @@ def _fitted(
     return np.asarray(expit(line.apply(raw[now])))
 
 
-def _both_labels(labels: FloatArray) -> bool:
-    return bool(0 < labels.sum() < len(labels))
+def both_labels(labels: FloatArray) -> bool:
+    """Return whether either label is among those that are known; null is not known."""
+    told = labels[~np.isnan(labels)]
+    return bool(0 < told.sum() < len(told))

@@ -23,12 +23,11 @@ from partnerml.models._metrics import (
     TOP_SHARES,
     FloatArray,
     Ranking,
-    calibration_curve,
+    Simulation,
     checked,
     gain,
     lift_name,
     metrics,
-    perfect_ece,
     precision_at,
     score_counts,
 )
@@ -250,12 +249,28 @@ def paired_difference(
     _checked_names([metric])
     label, score, weight = checked(y, p_model, weights)
     other = checked(y, p_other, weights)[1]
+    return _differences(label, (score, other), weight, clusters, metric=metric, n_boot=n_boot, seed=seed)[0]
+
+
+def _differences(
+    label: FloatArray,
+    scores: Sequence[FloatArray],
+    weight: FloatArray,
+    clusters: ArrayLike,
+    *,
+    metric: str,
+    n_boot: int,
+    seed: int,
+) -> list[Difference]:
+    """Compare the first of some scores with each of the others, on the same draws."""
     codes, n_clusters = _cluster_codes(clusters, len(label))
     blocks = _draws(codes, n_clusters, n_boot=n_boot, seed=seed)
-    rankings = [Ranking.of(label, score), Ranking.of(label, other)]
-    ours, theirs = _resampled(rankings, [metric], weight, blocks)[:, 0]
-    values = [metrics(label, values, weight)[metric] for values in (score, other)]
-    return _difference(metric, values[0], values[1], ours - theirs)
+    drawn = _resampled([Ranking.of(label, score) for score in scores], [metric], weight, blocks)[:, 0]
+    values = [metrics(label, score, weight)[metric] for score in scores]
+    return [
+        _difference(metric, values[0], other, drawn[0] - draws)
+        for other, draws in zip(values[1:], drawn[1:], strict=True)
+    ]
 
 
 def promotable(
@@ -295,10 +310,9 @@ def promotable(
         Number of draws, and their seed.
     """
     constant = np.broadcast_to(np.asarray(base_rate, dtype=np.float64), np.shape(y))
-    to_base, to_simplest = (
-        paired_difference(y, model, other, clusters, weights=weights, n_boot=n_boot, seed=seed)
-        for other in (constant, simplest)
-    )
+    label, score, weight = checked(y, model, weights)
+    scores = (score, *(checked(y, other, weights)[1] for other in (constant, simplest)))
+    to_base, to_simplest = _differences(label, scores, weight, clusters, metric="log_loss", n_boot=n_boot, seed=seed)
     named = (("the constant base rate", to_base), (simplest_name, to_simplest))
     failed = [(name, found) for name, found in named if not found.high < 0]
     if failed:
@@ -368,24 +382,35 @@ def evaluate(
     models = {
         name: {m: Interval(values[name][m], *_percentiles(draws[name][m])).to_dict() for m in names} for name in rows
     }
-    differences = {
-        name: {
-            m: _difference(m, values[subject][m], values[name][m], draws[subject][m] - draws[name][m]).to_dict()
-            for m in compared
-        }
-        for name in rows
-        if name != subject
-    }
+    perfect = Simulation.of(score, weight, seed=seed)
     return {
         "rows": len(label),
         "partners": n_clusters,
         "models": models,
-        "differences": differences,
-        "perfect_ece": perfect_ece(score, weights=weight, seed=seed).to_dict(),
-        "calibration": calibration_curve(label, score, weights=weight, seed=seed).to_dict("records"),
+        "differences": _beside(values, draws, subject=subject, compared=compared),
+        "perfect_ece": perfect.ece().to_dict(),
+        "calibration": perfect.curve(label).to_dict("records"),
         "gain": _gain_records(label, score, weight, models[subject]),
         "gain_curves": {name: _gain_curve(label, p, weight) for name, (_, p, _) in rows.items()},
         "scores": score_counts(label, score, weights=weights),
+    }
+
+
+def _beside(
+    values: Mapping[str, Mapping[str, float]],
+    draws: Mapping[str, Mapping[str, FloatArray]],
+    *,
+    subject: str,
+    compared: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """Return how the subject differs from each of the others in each metric, as plain values."""
+    return {
+        name: {
+            m: _difference(m, values[subject][m], of_model[m], draws[subject][m] - draws[name][m]).to_dict()
+            for m in compared
+        }
+        for name, of_model in values.items()
+        if name != subject
     }
 
 

@@ -17,6 +17,7 @@ from sklearn.base import clone
 from partnerml.errors import ConfigError, ModelError, NotEnoughDataError
 from partnerml.models._binary import Array, BinaryScorer, State
 from partnerml.models._logistic import LogLogistic
+from partnerml.models._survival import censoring_steps
 
 INTERVAL = "hazard__interval"
 _BASES = {
@@ -242,6 +243,7 @@ def person_periods(
     if not np.all(duration >= 0):
         raise ModelError(f"durations must be 0 days or more; {int(np.sum(~(duration >= 0)))} are not")
     limit = None if follow_up_days is None else np.asarray(follow_up_days, dtype=np.float64)
+    ended, stays = censoring_steps(duration, seen)
     parts = []
     for j, end in enumerate(grid_days):
         start = 0.0 if j == 0 else grid_days[j - 1]
@@ -250,7 +252,7 @@ def person_periods(
         event = at_risk & seen & (duration <= end)
         survivor = at_risk & ~event & (duration >= end)
         rows = np.flatnonzero(event | survivor)
-        followed = _chance_of_follow_up(duration, seen, end) if limit is None else limit >= end
+        followed = _chance_of_follow_up(duration, end, ended, stays) if limit is None else limit >= end
         weight = np.where(event, followed, 1.0)[rows]
         parts.append((rows, np.full(len(rows), j), event[rows].astype(np.float64), weight))
     rows, interval, event, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -313,20 +315,9 @@ def _between(low: Array, high: Array, share: float) -> Array:
     return high if share == 1.0 else low + share * (high - low)
 
 
-def _chance_of_follow_up(duration: Array, seen: NDArray[np.bool_], end: float) -> Array:
-    """Return P(C >= end | C >= duration) for each row, by Kaplan and Meier's estimate of the censoring times."""
-    times, counts = np.unique(duration[~seen], return_counts=True)
-    inside = times < end
-    times, counts = times[inside], counts[inside]
-    if not len(times):
-        return np.ones(len(duration))
-    # At a tie the event comes first: its row is no longer at risk of being censored there.
-    later = np.sort(duration[seen])
-    censored = np.sort(duration[~seen])
-    at_risk = (len(later) - np.searchsorted(later, times, side="right")) + (
-        len(censored) - np.searchsorted(censored, times, side="left")
-    )
-    stays = 1.0 - counts / at_risk
+def _chance_of_follow_up(duration: Array, end: float, ended: Array, stays: Array) -> Array:
+    """Return P(C >= end | C >= duration) for each row, by the `censoring_steps` of all of them."""
+    inside = ended < end
     # product over the censoring times in [duration, end)
-    tail = np.append(np.cumprod(stays[::-1])[::-1], 1.0)
-    return np.asarray(tail[np.searchsorted(times, duration, side="left")])
+    tail = np.append(np.cumprod(stays[inside][::-1])[::-1], 1.0)
+    return np.asarray(tail[np.searchsorted(ended[inside], duration, side="left")])

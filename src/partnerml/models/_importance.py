@@ -16,11 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from partnerml.dataset import FeatureInfo
 from partnerml.errors import InputError, InternalError
 from partnerml.models._artifact import BASE, Model
+from partnerml.models._evaluate import LEVEL, _draws
 from partnerml.models._explain import aspect
+from partnerml.models._metrics import FloatArray
 
-FloatArray = NDArray[np.float64]
-
-LEVEL = 0.95
 # the standard error of a mean |effect| over a thousand rows is a thirtieth of its spread: enough to rank by
 EXPLAINED_ROWS = 1_000
 BACKGROUND_ROWS = 300
@@ -158,12 +157,10 @@ def _interval(
         return None, None
     counts = np.bincount(codes, minlength=len(known)).astype(np.float64)
     sums = np.column_stack([np.bincount(codes, weights=column, minlength=len(known)) for column in sizes.T])
-    generator = np.random.default_rng(seed)
-    draws = np.empty((n_boot, sizes.shape[1]))
-    for place in range(n_boot):
-        times = np.bincount(generator.integers(0, len(known), len(known)), minlength=len(known)).astype(np.float64)
-        # no matrix product: its sums depend on the number of threads
-        draws[place] = (times[:, None] * sums).sum(axis=0) / (times * counts).sum()
+    # a row a cluster: each draw says how often it takes the cluster
+    blocks = _draws(np.arange(len(known)), len(known), n_boot=n_boot, seed=seed)
+    # no matrix product: its sums depend on the number of threads
+    draws = [(times[:, None] * sums).sum(axis=0) / (times * counts).sum() for block in blocks for times in block]
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
 

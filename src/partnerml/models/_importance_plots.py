@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from partnerml.errors import require
-from partnerml.models._plots import BLUE, GREY, ORANGE
+from partnerml.models._plots import BLUE, GREY, ORANGE, _canvas, _quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,9 +39,9 @@ def importance_figure(drivers: Sequence[Mapping[str, Any]]) -> Figure:
         Of `Driver.to_dict`.
     """
     shown = list(reversed(drivers[:_SHOWN]))
-    module = require("matplotlib.figure", "mlflow", "figures")
-    figure = module.Figure(figsize=(8.0, 1.5 + 0.45 * len(shown)), layout="constrained")
-    axes = figure.add_subplot()
+    across = "mean absolute effect on the log-odds of the score, 95 % interval"
+    figure, axes = _canvas("What the scores go by", across=across, up="")
+    figure.set_size_inches(8.0, 1.5 + 0.45 * len(shown))
     size = np.array([driver["importance"] for driver in shown], dtype=np.float64)
     low = np.array([driver["low"] for driver in shown], dtype=np.float64)
     high = np.array([driver["high"] for driver in shown], dtype=np.float64)
@@ -50,8 +50,6 @@ def importance_figure(drivers: Sequence[Mapping[str, Any]]) -> Figure:
         apart = np.maximum([size - low, high - size], 0.0)
         axes.errorbar(size, range(len(shown)), xerr=apart, fmt="none", ecolor="0.25", elinewidth=1.2, capsize=2.5)
     axes.set_yticks(range(len(shown)), [textwrap.fill(driver["words"], _WIDTH) for driver in shown], fontsize=9)
-    axes.set_xlabel("mean absolute effect on the log-odds of the score, 95 % interval")
-    axes.set_title("What the scores go by", loc="left", fontsize=11)
     patches = require("matplotlib.patches", "mlflow", "figures")
     keys = {BLUE: "more raises the score", ORANGE: "more lowers it", GREY: "neither, or no number"}
     axes.legend(
@@ -60,7 +58,6 @@ def importance_figure(drivers: Sequence[Mapping[str, Any]]) -> Figure:
         loc="lower right",
         fontsize=9,
     )
-    _quiet(axes)
     return figure
 
 
@@ -116,9 +113,3 @@ def _colour(direction: float | None) -> str:
     if direction is None or abs(direction) < 0.1:
         return GREY
     return BLUE if direction > 0 else ORANGE
-
-
-def _quiet(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)

@@ -22,8 +22,21 @@ if TYPE_CHECKING:
 
 # whose results a model is made of; the others only carry or show it
 LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn", "lightgbm", "duckdb", "ibis-framework", "pyarrow")
-# what a training never runs through: a change there makes no other model
-_BESIDE = frozenset({"cli", "report", "templates", "demo.py", "nightly.py", "spark.py", "scoring", "outreach.py"})
+# what makes no part of a model: a change there makes no other one
+_BESIDE = frozenset(
+    {
+        "cli",
+        "demo.py",
+        "nightly.py",
+        "outreach",
+        "report",
+        "routing",
+        "scoring",
+        "spark.py",
+        "synthetic",
+        "templates",
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,31 +78,39 @@ class Maturing:
         open_ = np.maximum(1.0 - succeeded - failed, left)
         return np.divide(left, open_, out=np.zeros(len(age)), where=open_ > 0)
 
-    def weights(self, index: ArrayLike, age_days: ArrayLike, succeeded: ArrayLike) -> Array:
-        """Return for rows that have ended how many rows of their age each stands for, shape (n,).
+    def weights(self, index: ArrayLike, age_days: ArrayLike, succeeded: ArrayLike, failed: ArrayLike) -> Array:
+        """Return how many rows of its age each row stands for, shape (n,), so that none needs to wait for the horizon.
 
-        One over the chance of having ended so by this age, of those that do or do not succeed by the horizon:
-        ``F(h) / F(a)`` for successes, ``(1 - F(h)) / L(a)`` for failures. Weighted by it, rows that have ended are in
-        the mean what all rows of their age will be, where how long an end takes does not depend on the row.
+        There are three ends to a horizon h, and each is told by the rows that have come to it so far. A success at
+        age a stands for ``F(h) / F(a)`` rows and a failure for ``L(h) / L(a)``. Rows that neither succeed nor fail by
+        the horizon count as 0 there; those that are open stand for them, ``(1 - F(h) - L(h)) / (1 - F(a) - L(a))`` each.
+        So weighted, rows are what all rows of their age will be, also among those of one chance of success, where how
+        long an end takes does not depend on the row. Were failures alone to stand for all that is no success, that
+        would hold in the mean only: what is likely to succeed seldom fails, and stays open as often as the rest.
 
         Parameters
         ----------
         index, age_days : array-like of shape (n,)
-        succeeded : array-like of bool of shape (n,)
+        succeeded, failed : array-like of bool of shape (n,)
+            Which rows have ended so; a row with neither is open.
         """
         age = np.clip(np.asarray(age_days, dtype=np.float64), 0.0, self.horizon_days)
-        curve, won = self._survival(self.success_, index), np.asarray(succeeded, dtype=bool)
-        whole = self._ended(curve, np.full(len(age), self.horizon_days))
-        seen = np.where(won, self._ended(curve, age), self._ended(self._survival(self.failure_, index), age))
-        return np.divide(np.where(won, whole, 1.0 - whole), seen, out=np.zeros(len(age)), where=seen > 0)
+        horizon, won, lost = np.full(len(age), self.horizon_days), np.asarray(succeeded, bool), np.asarray(failed, bool)
+        curves = self._survival(self.success_, index), self._survival(self.failure_, index)
+        ends, so_far = ([self._ended(curve, days) for curve in curves] for days in (horizon, age))
+        whole, seen = (
+            np.select([won, lost], [success, failure], np.maximum(1.0 - success - failure, 0.0))
+            for success, failure in (ends, so_far)
+        )
+        return np.divide(whole, seen, out=np.zeros(len(age)), where=seen > 0)
 
     def half_days(self, share: float = 0.5) -> float:
-        """Return the first day of the grid by which a share of the successes and of all others have ended so.
+        """Return the first day of the grid by which a share of the successes and of the failures have ended so.
 
         For an index of 0; the horizon where that takes longer.
         """
-        zeros = np.zeros(_STEPS)
-        rows = self.weights(zeros, self._grid, np.ones(_STEPS)), self.weights(zeros, self._grid, zeros)
+        zeros, every = np.zeros(_STEPS), np.ones(_STEPS, dtype=bool)
+        rows = self.weights(zeros, self._grid, every, ~every), self.weights(zeros, self._grid, ~every, every)
         enough = [(w > 0) & (w <= 1.0 / share) for w in rows]
         days = self._grid[enough[0] & enough[1]]
         return float(days[0]) if len(days) else self.horizon_days

@@ -359,24 +359,76 @@ def perfect_ece(
         Seed; the order of the rows does not matter.
     """
     _, score, weight = checked(np.zeros(np.shape(p)), p, weights)
-    order = np.lexsort((weight, score))
-    score, weight = score[order], weight[order]
-    excess = _simulated_excess(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed)
-    draws = np.sort(np.abs(excess).sum(axis=1) / weight.sum())
-    return PerfectEce(float(draws.mean()), float(np.quantile(draws, 0.95)), draws)
+    return Simulation.of(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed).ece()
 
 
-def _simulated_excess(score: FloatArray, weight: FloatArray, *, n_bins: int, n_sim: int, seed: int) -> FloatArray:
-    """Positives above expectation in each bin when `score` (ascending) is the truth: (n_sim, n_bins)."""
-    generator = np.random.default_rng(seed)
-    row_bins = _row_bins(score, weight, n_bins)
-    edges = np.flatnonzero(np.concatenate(([True], row_bins[1:] != row_bins[:-1])))
-    excess = np.zeros((n_sim, n_bins))
-    step = max(1, _CELLS // len(score))
-    for start in range(0, n_sim, step):
-        drawn = generator.random((min(step, n_sim - start), len(score))) < score
-        excess[start : start + step, row_bins[edges]] = np.add.reduceat((drawn - score) * weight, edges, axis=1)
-    return excess
+@dataclass(frozen=True)
+class Simulation:
+    """What happens to probabilities that are all right, by chance alone; the costly part of what is told of it.
+
+    Attributes
+    ----------
+    order : ndarray of int, shape (n,)
+        Places of the rows by ascending prediction.
+    score, weight : ndarray of shape (n,)
+        Predictions and weights in that order.
+    bins : ndarray of int, shape (n,)
+        The bin of each.
+    excess : ndarray of shape (n_sim, n_bins)
+        Weight of the positives above expectation in each bin.
+    """
+
+    order: NDArray[np.intp]
+    score: FloatArray
+    weight: FloatArray
+    bins: NDArray[np.intp]
+    excess: FloatArray
+
+    @classmethod
+    def of(
+        cls, score: FloatArray, weight: FloatArray, *, n_bins: int = N_BINS, n_sim: int = 2000, seed: int = 0
+    ) -> Simulation:
+        """Draw the labels of checked rows from their predictions."""
+        order = np.lexsort((weight, score))
+        score, weight = score[order], weight[order]
+        generator = np.random.default_rng(seed)
+        bins = _row_bins(score, weight, n_bins)
+        edges = np.flatnonzero(np.concatenate(([True], bins[1:] != bins[:-1])))
+        excess = np.zeros((n_sim, n_bins))
+        step = max(1, _CELLS // len(score))
+        for start in range(0, n_sim, step):
+            drawn = generator.random((min(step, n_sim - start), len(score))) < score
+            excess[start : start + step, bins[edges]] = np.add.reduceat((drawn - score) * weight, edges, axis=1)
+        return cls(order, score, weight, bins, excess)
+
+    def ece(self) -> PerfectEce:
+        """Return the calibration error that chance alone shows."""
+        draws = np.sort(np.abs(self.excess).sum(axis=1) / self.weight.sum())
+        return PerfectEce(float(draws.mean()), float(np.quantile(draws, 0.95)), draws)
+
+    def curve(self, y: FloatArray) -> pd.DataFrame:
+        """Return prediction against share, as `calibration_curve` does, for labels in the order of the caller."""
+        n_bins = self.excess.shape[1]
+        masses = np.bincount(self.bins, weights=self.weight, minlength=n_bins)
+        held = masses > 0
+
+        def mean(values: FloatArray) -> FloatArray:
+            sums = np.bincount(self.bins, weights=self.weight * values, minlength=n_bins)
+            return np.asarray(sums[held] / masses[held])
+
+        predicted = mean(self.score)
+        low, high = np.quantile(self.excess[:, held] / masses[held], [0.025, 0.975], axis=0)
+        return pd.DataFrame(
+            {
+                "bin": np.flatnonzero(held),
+                "n": np.bincount(self.bins, minlength=n_bins)[held],
+                "mean_prediction": predicted,
+                # rows of one prediction and weight may lie in any order: their sum is the same to the last digit
+                "observed": mean(y[self.order]),
+                "low": np.clip(predicted + low, 0.0, 1.0),
+                "high": np.clip(predicted + high, 0.0, 1.0),
+            }
+        )
 
 
 def _row_bins(score: FloatArray, weight: FloatArray, n_bins: int) -> NDArray[np.intp]:
@@ -405,22 +457,4 @@ def calibration_curve(
         bin were right. All but ``n`` are weighted.
     """
     label, score, weight = checked(y, p, weights)
-    order = np.lexsort((weight, label, score))
-    label, score, weight = label[order], score[order], weight[order]
-    bins = _row_bins(score, weight, n_bins)
-    masses = np.bincount(bins, weights=weight, minlength=n_bins)
-    held = masses > 0
-    mass = masses[held]
-    mean = np.bincount(bins, weights=weight * score, minlength=n_bins)[held] / mass
-    excess = _simulated_excess(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed)[:, held] / mass
-    low, high = np.quantile(excess, [0.025, 0.975], axis=0)
-    return pd.DataFrame(
-        {
-            "bin": np.flatnonzero(held),
-            "n": np.bincount(bins, minlength=n_bins)[held],
-            "mean_prediction": mean,
-            "observed": np.bincount(bins, weights=weight * label, minlength=n_bins)[held] / mass,
-            "low": np.clip(mean + low, 0.0, 1.0),
-            "high": np.clip(mean + high, 0.0, 1.0),
-        }
-    )
+    return Simulation.of(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed).curve(label)

@@ -12,14 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from partnerml.dataset import FeatureInfo
 from partnerml.errors import InternalError, ModelError
-from partnerml.models._binary import Columns
-
-Array = npt.NDArray[np.float64]
+from partnerml.models._binary import Array, Columns
 
 # From this similarity on a trait counts as shared: the same text, or a number with few companies between the two.
 SHARED = 0.9

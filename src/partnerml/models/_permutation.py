@@ -26,8 +26,8 @@ def permutation_values(
     Parameters
     ----------
     log_odds : callable
-        Takes rows of shape (m, p) and returns their log-odds, shape (m,). Called for mixed rows only: a value that the
-        two ends of a path share changes nothing.
+        Takes rows of shape (m, p) and returns their log-odds, shape (m,). Called for the ends of paths and
+        for the rows between them; not where a step changes nothing, because both ends share the value.
     X : array of shape (n, p)
         Rows to explain; NaN is a value like any other.
     background : array of shape (b, p)

@@ -255,10 +255,14 @@ def _canvas(title: str, *, across: str, up: str) -> tuple[Figure, Axes]:
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(across)
     axes.set_ylabel(up)
+    _quiet(axes)
+    return figure, axes
+
+
+def _quiet(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
 def _lines(names: Sequence[str], subject: str) -> Iterator[tuple[str, dict[str, Any]]]:

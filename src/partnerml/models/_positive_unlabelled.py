@@ -195,18 +195,9 @@ class BaggedPositiveUnlabelled(BinaryScorer):
         return bag._grow(bag._learn_statistics(X, labelled, weight, None), labelled, weight)
 
     def _trees(self, seed: int) -> BoostedTrees:
-        return BoostedTrees(
-            n_estimators=self.n_estimators,
-            num_leaves=self.num_leaves,
-            learning_rate=self.learning_rate,
-            min_child_samples=self.min_child_samples,
-            subsample=self.subsample,
-            colsample=self.colsample,
-            reg_lambda=self.reg_lambda,
-            max_levels=self.max_levels,
-            random_state=seed,
-            n_jobs=self.n_jobs,
-        )
+        own = ("n_bags", "ratio", "min_drawn", "random_state")
+        of_trees = {name: value for name, value in self.get_params(deep=False).items() if name not in own}
+        return BoostedTrees(**of_trees, random_state=seed)
 
 
 def balanced_weights(labelled: ArrayLike) -> Array:

@@ -177,6 +177,17 @@ class Profile:
         sure = [lift for lift in (*self.traits, *self.combinations) if self._beyond_chance(lift) and lift.stable]
         return tuple(sorted(sure, key=lambda lift: (-lift.contrast.lift_low, -lift.partners, lift.words)))
 
+    @property
+    def lifting(self) -> tuple[Lift, ...]:
+        """Those of `found` that go with more success, what helps most first."""
+        return tuple(lift for lift in self.found if lift.contrast.lift > 1)
+
+    @property
+    def lowering(self) -> tuple[Lift, ...]:
+        """Those of `found` that go with less success, what is most surely low first."""
+        low = [lift for lift in self.found if lift.contrast.lift < 1]
+        return tuple(sorted(low, key=lambda lift: (lift.contrast.lift_high, -lift.partners, lift.words)))
+
     def _beyond_chance(self, lift: Lift) -> bool:
         return lift.q_value <= self.false_discoveries
 
@@ -205,10 +216,8 @@ class Profile:
             f"{100 * self.rate:.0f} % of {self.partners:,} partners succeed within {self.success_days} days "
             f"(95 % interval {100 * self.low:.0f} % to {100 * self.high:.0f} %)"
         ]
-        lifting = [lift for lift in self.found if lift.contrast.lift > 1][:top]
-        lowering = [lift for lift in self.found if lift.contrast.lift < 1]
-        lowering = sorted(lowering, key=lambda lift: (lift.contrast.lift_high, -lift.partners, lift.words))[:top]
-        told.extend(lift.sentence(self.success_days) for lift in (*lifting, *lowering))
+        shown = (*self.lifting[:top], *self.lowering[:top])
+        told.extend(lift.sentence(self.success_days) for lift in shown)
         if len(told) == 1:
             told.append(
                 f"None of {len(self.traits)} traits and {self.tested} combinations goes with more or less success, "

@@ -69,11 +69,8 @@ def profile_figures(documents: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def _shown(profile: Profile, top: int) -> Sequence[Lift]:
-    above = [lift for lift in profile.found if lift.contrast.lift > 1]
-    below = [lift for lift in profile.found if lift.contrast.lift < 1]
-    # `found` is in order of the lower end: what is surely low comes last
-    below = sorted(below, key=lambda lift: (lift.contrast.lift_high, -lift.partners, lift.words))
-    return [*above[:top], *reversed(below[:top])]
+    # from the surest above 1 to the surest below it
+    return [*profile.lifting[:top], *reversed(profile.lowering[:top])]
 
 
 def _label(lift: Lift) -> str:

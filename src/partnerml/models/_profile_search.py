@@ -78,19 +78,14 @@ def ideal_profile(
     of the three, which needs no correction for their number (Berger 1982, "Multiparameter hypothesis testing and
     acceptance sampling").
     """
-    search = _Search.of(X, times, joined, success_days=success_days, at_least=at_least, periods=periods)
     if not 0 < false_discoveries < 1:
         raise ConfigError(f"false_discoveries must lie between 0 and 1, got {false_discoveries}")
+    search = _Search.of(X, times, joined, success_days=success_days, at_least=at_least, periods=periods)
     known, masks = conditions(X, dictionary, at_least=at_least)
     singles = [search.split((condition,), mask) for condition, mask in zip(known, masks, strict=True)]
-    pairs = [
-        search.combination(singles[a], singles[b], masks[a], masks[b])
-        for a, b in _candidates(known, masks, at_least=at_least)
-    ]
-    tested = _told(pairs)
-    curve = search.whole.curve()
-    rate = 1.0 - float(curve[-1])
-    low, high = wilson(rate, effective(search.whole, curve, curve))
+    pairs = _candidates(known, masks, at_least=at_least)
+    tested = _told([search.combination(singles[a], singles[b], masks[a], masks[b]) for a, b in pairs])
+    rate, low, high = search.overall()
     return Profile(
         success_days=success_days,
         partners=len(X),
@@ -144,6 +139,13 @@ class _Search:
             part = Timeline.of(duration[inside], observed[inside], horizon=success_days)
             found.append((*span, inside, part, part.counts()))
         return cls(timeline, timeline.counts(), tuple(found))
+
+    def overall(self) -> tuple[float, float, float]:
+        """Return the share of all that succeeds, with its interval."""
+        curve = self.whole.curve()
+        rate = 1.0 - float(curve[-1])
+        low, high = wilson(rate, effective(self.whole, curve, curve))
+        return rate, low, high
 
     def split(self, of: tuple[Condition, ...], mask: Mask) -> _Split:
         """Compare a group with all others."""

@@ -32,6 +32,11 @@ _SHARES = (0.1, 0.2, 0.35, 0.5, 0.75)
 # fewer partners on either side of the median date tell nothing
 _MIN_DATED = 20
 _PRIOR_VARIANCE = 0.8
+_UNTOLD = (
+    "whether the labelled were drawn at random cannot be told: there are neither dates of enough partners nor a class "
+    "prior. If they were, at most {upper:.1%} of the accounts that are not labelled are like those that are; if you "
+    "know of more, they were not"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,36 +104,30 @@ def selected_at_random(
     if X is not None and since is not None and (check := early_late_check(X, since, seed=seed)) is not None:
         checks.append(check)
     estimate, upper = prior_at_most(raw, positive)
-    at_most = {"estimate": estimate, "high": upper}
-    if not checks:
-        words = (
-            "whether the labelled were drawn at random cannot be told: there are neither dates of enough partners nor "
-            f"a class prior. If they were, at most {upper:.1%} of the accounts that are not labelled are like those "
-            "that are; if you know of more, they were not"
-        )
-        return {
-            "rejected": None,
-            "statistic": None,
-            "p_value": None,
-            "tests": [],
-            "prior_at_most": at_most,
-            "words": words,
-        }
-    worst = min(checks, key=lambda check: check.p_value)
-    p_value = min(1.0, worst.p_value * len(checks))
-    rejected = p_value < LEVEL
-    said = "were not drawn at random among those like them" if rejected else "may have been drawn at random"
-    words = f"the labelled {said} (p = {p_value:.2g}): {worst.words}"
-    if rejected:
-        words += ". The ranking then favours whoever used to be asked, and a probability would be off"
+    worst = min(checks, key=lambda check: check.p_value, default=None)
+    rejected, p_value, words = None, None, _UNTOLD.format(upper=upper)
+    if worst is not None:
+        p_value = min(1.0, worst.p_value * len(checks))
+        rejected = p_value < LEVEL
+        words = _words(worst, p_value, rejected=rejected)
     return {
         "rejected": rejected,
-        "statistic": worst.statistic,
+        "statistic": None if worst is None else worst.statistic,
         "p_value": p_value,
         "tests": [check.to_dict() for check in checks],
-        "prior_at_most": at_most,
+        "prior_at_most": {"estimate": estimate, "high": upper},
         "words": words,
     }
+
+
+def _words(worst: Check, p_value: float, *, rejected: bool) -> str:
+    """Say what the test that speaks most against it has found."""
+    if not rejected:
+        return f"the labelled may have been drawn at random (p = {p_value:.2g}): {worst.words}"
+    return (
+        f"the labelled were not drawn at random among those like them (p = {p_value:.2g}): {worst.words}. The ranking "
+        "then favours whoever used to be asked, and a probability would be off"
+    )
 
 
 def bound_check(log_odds: Array, positive: NDArray[np.bool_], prior: float) -> Check:

@@ -95,10 +95,15 @@ def inverse_propensity(propensity: ArrayLike, *, at_most: float = AT_MOST) -> We
 
 
 def _normalised(raw: Array, at_most: float) -> tuple[Array, NDArray[np.bool_]]:
-    """Cut weights at so many times their mean, and bring the mean to 1."""
+    """Cut weights at so many times the mean of those that are left, and bring that mean to 1."""
     if not len(raw):
         return raw, np.zeros(0, dtype=bool)
-    limit = at_most * raw.mean()
+    # with the k largest at the limit it is at_most * (k limit + the rest) / n: the first k that leaves none above
+    down = np.sort(raw)[::-1]
+    n, k = len(down), np.arange(len(down))
+    rest, room = np.cumsum(down[::-1])[::-1], n - at_most * k
+    limits = np.divide(at_most * rest, room, out=np.full(n, np.inf), where=room > 0)
+    limit = limits[np.argmax(down <= limits)]
     cut = np.minimum(raw, limit)
     return cut / cut.mean(), raw > limit
 

@@ -39,7 +39,8 @@ class Groups:
     Attributes
     ----------
     levels : tuple of array
-        For each number of codes the distinct combinations of training, shape (groups, codes); -1 is a missing value.
+        For each number of codes the distinct combinations of training, in order, shape (groups, codes); -1 is a
+        missing value.
     parents : tuple of array of int
         For each level below everybody, the place of the group above of each of its groups.
     """
@@ -65,12 +66,16 @@ class Groups:
 
     def members(self, codes: Array) -> list[Indices]:
         """Return for each level, everybody first, the group of each row."""
-        known = np.nan_to_num(codes, nan=-1.0)
+        # 0 is a missing value
+        known = np.nan_to_num(codes, nan=-1.0).astype(np.intp) + 1
         found = [np.zeros(len(codes), dtype=np.intp)]
-        for depth, level in enumerate(self.levels, start=1):
-            wanted = pd.MultiIndex.from_arrays(list(known[:, :depth].T))
-            place = pd.MultiIndex.from_arrays(list(level.T)).get_indexer(wanted)
-            found.append(np.where(place >= 0, place, len(level) + found[-1]).astype(np.intp))
+        for depth, (level, parent) in enumerate(zip(self.levels, self.parents, strict=True)):
+            own = level[:, depth].astype(np.intp) + 1
+            size = max(int(own.max()), int(known[:, depth].max(initial=0))) + 1
+            # groups are in order, so that the group above and the last code together are, too
+            keys, wanted = parent[: len(level)] * size + own, found[-1] * size + known[:, depth]
+            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            found.append(np.where(keys[place] == wanted, place, len(level) + found[-1]))
         return found
 
     def rates(self, members: Sequence[Indices], ones: Array, rows: Array) -> tuple[list[Array], list[float]]:
@@ -175,8 +180,9 @@ class PeerRate:
         who = np.arange(len(target)) if partner is None else pd.factorize(np.asarray(partner), sort=True)[0]
         self.columns_ = Columns.learn(X[self._names])
         self.feature_names_in_ = np.array(self._names, dtype=object)
-        self.groups_ = Groups.learn(self._codes(X))
-        members = self.groups_.members(self._codes(X))
+        codes = self._codes(X)
+        self.groups_ = Groups.learn(codes)
+        members = self.groups_.members(codes)
         self.rates_, self.precision_ = self.groups_.rates(members, weight * target, weight)
         self.counts_ = _sums(members[-1], weight, len(self.rates_[-1]))
         self.between_ = _between(who, weight * target, weight, self.rates_[-1][members[-1]])
@@ -193,14 +199,7 @@ class PeerRate:
         A column of `groups` adds what its group lies above the group before it; the record adds its whole effect
         under `won`, and `closed` adds 0.
         """
-        members = self.groups_.members(self._codes(X))
-        at = np.column_stack([logit(rates[m]) for rates, m in zip(self.rates_, members, strict=True)])
-        effects = np.zeros((len(X), len(self._names) + 1))
-        effects[:, : len(self.groups)] = np.diff(at, axis=1)
-        effects[:, -1] = at[:, 0] + self.shift_
-        if self.won is not None:
-            effects[:, len(self.groups)] = self.slope_ * self._record(X, members)
-        return effects
+        return self._effects(X, self.groups_.members(self._codes(X)))
 
     def predict_proba(self, X: pd.DataFrame) -> Array:
         """Return P(label 1), shape (n,)."""
@@ -213,7 +212,8 @@ class PeerRate:
         without a record the latter is how much partners of a group differ; with n decided cases it is down to
         ``(m + 1) / (m + n + 1)`` of that variance, m the precision of the record's prior.
         """
-        members, p = self.groups_.members(self._codes(X)), self.predict_proba(X)
+        members = self.groups_.members(self._codes(X))
+        p = expit(self._effects(X, members).sum(axis=1))
         below = self.counts_[members[-1]] + (self.precision_[-1] if self.precision_ else 0.0)
         left = np.ones(len(X))
         if self.closed is not None:
@@ -264,6 +264,15 @@ class PeerRate:
     def _codes(self, X: pd.DataFrame) -> Array:
         """Return the values of the columns of `groups` as numbers, shape (n, len(groups))."""
         return self.columns_.encode(X)[:, : len(self.groups)]
+
+    def _effects(self, X: pd.DataFrame, members: list[Indices]) -> Array:
+        at = np.column_stack([logit(rates[m]) for rates, m in zip(self.rates_, members, strict=True)])
+        effects = np.zeros((len(X), len(self._names) + 1))
+        effects[:, : len(self.groups)] = np.diff(at, axis=1)
+        effects[:, -1] = at[:, 0] + self.shift_
+        if self.won is not None:
+            effects[:, len(self.groups)] = self.slope_ * self._record(X, members)
+        return effects
 
     def _learn_record(
         self, X: pd.DataFrame, target: Array, weight: Array, who: Indices, members: list[Indices]
@@ -339,4 +348,7 @@ def _slope(offset: Array, record: Array, target: Array, weight: Array) -> tuple[
         theta = theta + step
         if np.abs(step).max() < 1e-10:
             break
-    return max(float(theta[0]), 0.0), float(theta[1])
+    if theta[0] < 0.0:
+        # the best slope of those allowed is 0, and its shift is not that of a slope below
+        return 0.0, _slope(offset, np.zeros_like(record), target, weight)[1]
+    return float(theta[0]), float(theta[1])

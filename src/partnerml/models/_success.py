@@ -141,13 +141,16 @@ class SuccessHazard:
         if isinstance(self.hazard_.base_, LogLogistic):
             # a sum of effects: mixing its terms is mixing the rows
             effects, constant = self._effects(X)
-            background, _ = self._effects(self._frame(self.background_))
+            background, _ = self._effects(self._traits.decode(self.background_))
             return permutation_values(
                 lambda mixed: self._over_months(mixed.sum(axis=1) + constant), effects, background, self.orders_
             )
-        codes = self._traits.encode(X)
+        traits = self._traits
         return permutation_values(
-            lambda mixed: self.decision_function(self._frame(mixed)), codes, self.background_, self.orders_
+            lambda mixed: self.decision_function(traits.decode(mixed)),
+            traits.encode(X),
+            self.background_,
+            self.orders_,
         )
 
     def cumulative(self, X: pd.DataFrame, days: Sequence[float]) -> Array:
@@ -192,7 +195,7 @@ class SuccessHazard:
     def _learn_months(self, row: Array) -> Array:
         """Return what each month adds to the log-odds of the first, which no trait changes."""
         months = np.arange(len(self.hazard_.grid_days))
-        said = self._in_months(self._frame(np.tile(row, (len(months), 1))), months)
+        said = self._in_months(self._traits.decode(np.tile(row, (len(months), 1))), months)
         return np.asarray(said - said[0] + self.hazard_.levels_)
 
     def _over_months(self, first_month: Array) -> Array:
@@ -212,15 +215,6 @@ class SuccessHazard:
         parts = np.asarray(self.hazard_.base_.contributions(first))
         places = [j for j, name in enumerate(self.columns_.names) if name != INTERVAL]
         return parts[:, places], float(np.delete(parts[0], places).sum())
-
-    def _frame(self, codes: Array) -> pd.DataFrame:
-        """Return encoded rows as a frame again."""
-        columns = self._traits
-        data: dict[str, Any] = {name: codes[:, j] for j, name in enumerate(columns.names)}
-        for name, values in columns.vocabulary.items():
-            places = np.nan_to_num(data[name], nan=-1.0).astype(np.intp)
-            data[name] = pd.Categorical.from_codes(places, categories=pd.Index(list(values), dtype=object))
-        return pd.DataFrame(data, columns=list(columns.names))
 
 
 def _spread(scores: Array, rows: int, generator: np.random.Generator) -> NDArray[np.intp]:

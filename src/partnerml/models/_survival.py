@@ -106,8 +106,8 @@ def censoring_weights(duration_days: ArrayLike, observed: ArrayLike, horizon_day
     duration, seen = _checked(duration_days, observed)
     happened = seen & (duration <= horizon_days)
     free = ~happened & (duration >= horizon_days)
-    # with the roles exchanged an event ends the time to censoring; at a tie the event still comes first
-    followed = _follow_up(duration, seen)
+    ended, stays = censoring_steps(duration, seen)
+    followed = KaplanMeier(ended, np.asarray(np.cumprod(stays), dtype=np.float64))
     y = np.where(happened, 1.0, np.where(free, 0.0, np.nan))
     chance = np.where(happened, followed.before(duration), followed.before(horizon_days))
     known = happened | free
@@ -131,8 +131,8 @@ def median_days(days: ArrayLike, cumulative: ArrayLike) -> Array:
     rows = np.arange(len(hazard))
     below = hazard[rows, np.maximum(cell - 1, 0)]
     above = hazard[rows, cell]
-    # an infinite end has no slope: half is reached at once where the cell begins
-    share = np.where(np.isinf(above), 0.0, (target - below) / np.where(above > below, above - below, 1.0))
+    # an infinite end leaves a share of 0: half is reached at once where the cell begins
+    share = (target - below) / np.where(above > below, above - below, 1.0)
     found = knots[cell - 1] + share * (knots[cell] - knots[cell - 1])
     return np.where(reached.any(axis=1), found, np.nan)
 
@@ -161,8 +161,11 @@ def _cumulative_hazard(days: ArrayLike, cumulative: ArrayLike) -> tuple[Array, A
     return knots, np.hstack([np.zeros((len(hazard), 1)), hazard])
 
 
-def _follow_up(duration: Array, seen: NDArray[np.bool_]) -> KaplanMeier:
-    """Return the curve of the times to censoring; who had the event before counts as followed no further."""
+def censoring_steps(duration: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return the days on which following ended, and the chance to be followed on from each, by Kaplan and Meier.
+
+    The roles of event and censoring are exchanged: who had the event before counts as followed no further.
+    """
     days, ends = np.unique(duration[~seen], return_counts=True)
     # at a tie the event comes first: its row is no longer at risk of being censored on that day
     events = np.sort(duration[seen])
@@ -170,7 +173,7 @@ def _follow_up(duration: Array, seen: NDArray[np.bool_]) -> KaplanMeier:
     at_risk = (len(events) - np.searchsorted(events, days, side="right")) + (
         len(ended) - np.searchsorted(ended, days, side="left")
     )
-    return KaplanMeier(days, np.asarray(np.cumprod(1.0 - ends / at_risk), dtype=np.float64))
+    return days, np.asarray(1.0 - ends / at_risk, dtype=np.float64)
 
 
 def _checked(duration_days: ArrayLike, observed: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:

@@ -86,13 +86,12 @@ class _Rows:
         p = np.asarray(scores, dtype=np.float64)
         if p.ndim != 1:
             raise InputError(f"scores must have one entry a row, shape (n,); got shape {p.shape}")
-        checked = {
-            "scores": _within("scores", p, 0.0, 1.0, len(p)),
-            "value_saved": _within("value_saved", value, 0.0, np.inf, len(p)),
-            "cost_of_contact": _within("cost_of_contact", cost, 0.0, np.inf, len(p)),
-            "success_rate": _within("success_rate", rate, 0.0, 1.0, len(p)),
-        }
-        return cls(*checked.values())
+        return cls(
+            p=_within("scores", p, 0.0, 1.0, len(p)),
+            value=_within("value_saved", value, 0.0, np.inf, len(p)),
+            cost=_within("cost_of_contact", cost, 0.0, np.inf, len(p)),
+            rate=_within("success_rate", rate, 0.0, 1.0, len(p)),
+        )
 
     @property
     def saves(self) -> Array:

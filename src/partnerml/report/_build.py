@@ -91,13 +91,14 @@ def build_report(
         skipped=dict(skipped or {}),
         currency=currency,
         churn=None if churn is None else _churn(churn, partners, cuts),
-        others=[_tasks.section(task, *found, names or {}) for task, found in _in_order(others or {})],
+        others=_others(others or {}, names or {}),
     )
     return str(page)
 
 
-def _in_order(others: Mapping[str, Scored]) -> list[tuple[str, tuple[pd.DataFrame, Model]]]:
-    return [(task, (others[task].frame, others[task].model)) for task in _tasks.HEADINGS if task in others]
+def _others(others: Mapping[str, Scored], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    found = [(task, others[task]) for task in _tasks.HEADINGS if task in others]
+    return [_tasks.section(task, scored.frame, scored.model, names) for task, scored in found]
 
 
 def _churn(scored: Scored, partners: pd.DataFrame | None, cuts: Sequence[float]) -> dict[str, Any]:

@@ -68,9 +68,10 @@ def card_files(model: Model) -> dict[str, str]:
         files |= {file: svg(drawn[name]).decode() for file, name in _FIGURES.items() if name in drawn}
     # without jinja2 there is no markupsafe either, which the figures of the page are made with
     html = _installed("jinja2")
-    files["card.md"] = _page(model, drawn=html).markdown(files=tuple(files))
+    page = _page(model, drawn=html)
+    files["card.md"] = page.markdown(files=tuple(files))
     if html:
-        files["card.html"] = _page(model, drawn=True).html()
+        files["card.html"] = page.html()
     else:
         _logger.info('the model card is written without HTML; for it: pip install "partnerml[report]"')
     return dict(sorted(files.items()))

@@ -207,7 +207,7 @@ def drivers(model: Model) -> Section | None:
     blocks: list[Block] = [
         Text(
             "The mean absolute effect on the log-odds of a score, over the latest rows of the training, with its "
-            "95 % interval over rows, for this model as it is. Windows of one thing are told together."
+            f"95 % interval over {clusters(model)}, for this model as it is. Windows of one thing are told together."
         ),
         Table(["Driver", "Mean effect", "Of all", "More of it"], rows),
     ]
@@ -256,8 +256,8 @@ def findings(model: Model) -> Section | None:
     apart = (model.documents.get("win_rates") or {}).get("without_overlap") or {}
     if apart.get("number"):
         said.append(
-            f"{whole(apart['number'])} partners got leads that no other partner got: their win rates stand alone "
-            f"(the first: {', '.join(map(str, apart['first'][:_NAMED]))})."
+            f"{whole(apart['number'])} partners have too few leads like those of the others to be compared: their win "
+            f"rates stand alone (the first: {', '.join(map(str, apart['first'][:_NAMED]))})."
         )
     checked = evaluation.get("selected_at_random") or {}
     if checked.get("words"):

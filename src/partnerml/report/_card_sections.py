@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from partnerml.report._blocks import Block, Bullets, Facts, Section, Table, Text
-from partnerml.report._card_words import LIMITS, called, clusters, day, days, figure, sentence, words_of
+from partnerml.report._card_words import LIMITS, RANK, called, clusters, day, days, figure, is_rank, sentence, words_of
 from partnerml.report._words import UNKNOWN, percent, whole
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def tuning(model: Model) -> Section | None:
 def limits(model: Model) -> Section:
     """Tell what it must not be used for, and what weakens it."""
     evaluation, training = model.evaluation, model.training
-    said = [*words_of(model).limits, *LIMITS]
+    said = [*words_of(model).limits, *([RANK] if is_rank(model) else []), *LIMITS]
     if training.get("until"):
         said.append(f"It has seen nothing from {day(training['until'])} on. What has changed since then is not in it.")
     people = training.get("partners")

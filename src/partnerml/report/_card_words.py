@@ -85,6 +85,12 @@ OTHER = TaskWords(
     limits=(),
 )
 
+# of a propensity that has neither dates nor a share of future partners to be calibrated to
+RANK = (
+    "A score is a rank, no probability: an account that scores higher resembles the partners more, and how many of the "
+    "accounts become partners is not known (tasks.propensity.class_prior would tell)."
+)
+
 # of every model
 LIMITS = (
     "It is no ground on its own to end a partnership, to change its terms, or to judge a person.",
@@ -131,6 +137,12 @@ def days(model: Model) -> str:
             if block.get(name) is not None:
                 return f"{block[name]:g}"
     return "so many"
+
+
+def is_rank(model: Model) -> bool:
+    """Return whether the scores of a model order rows and say no more."""
+    label = model.task.get("label") or {}
+    return label.get("dated") is False and label.get("class_prior") is None
 
 
 def clusters(model: Model) -> str:

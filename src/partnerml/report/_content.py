@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from partnerml.report._card_words import called
-from partnerml.report._words import UNKNOWN, percent, whole
+from partnerml.report._card_words import called, day, decimals
+from partnerml.report._words import percent, whole
 
 if TYPE_CHECKING:
     from partnerml.dataset import FeatureInfo
@@ -201,7 +200,7 @@ def metric_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "name": called(name),
                 "is_model": name == "model",
                 "values": [_estimate(found[metric]) for metric in ("auc", "average_precision", "brier", "log_loss")],
-                "mean": _decimals(found["mean_prediction"]["estimate"]),
+                "mean": decimals(found["mean_prediction"]["estimate"]),
                 "verdict": "" if name == "model" else _compared(differences[name]["log_loss"]),
             }
         )
@@ -209,11 +208,7 @@ def metric_rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _estimate(found: Mapping[str, float | None]) -> dict[str, str]:
-    return {"value": _decimals(found["estimate"]), "span": f"{_decimals(found['low'])} to {_decimals(found['high'])}"}
-
-
-def _decimals(value: float | None) -> str:
-    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:.3f}"
+    return {"value": decimals(found["estimate"]), "span": f"{decimals(found['low'])} to {decimals(found['high'])}"}
 
 
 def _compared(difference: Mapping[str, float | None]) -> str:
@@ -268,8 +263,8 @@ def facts(model: Model, *, happened: str) -> list[tuple[str, str]]:
     snapshots = training.get("as_of") or []
     pairs = [
         ("Version", model.version),
-        ("Trained on what was known before", _day(training.get("until"))),
-        ("Moments", f"{len(snapshots)}, {_day(snapshots[0])} to {_day(snapshots[-1])}" if snapshots else ""),
+        ("Trained on what was known before", day(training.get("until"))),
+        ("Moments", f"{len(snapshots)}, {day(snapshots[0])} to {day(snapshots[-1])}" if snapshots else ""),
         ("Rows", whole(training["rows"]) if "rows" in training else ""),
         (f"Of them {happened}", percent(training.get("base_rate"), 1)),
         ("Blend, in log-odds", blend),
@@ -278,10 +273,6 @@ def facts(model: Model, *, happened: str) -> list[tuple[str, str]]:
         ("Seed", str(training.get("seed", ""))),
     ]
     return [(name, text) for name, text in pairs if text]
-
-
-def _day(text: str | None) -> str:
-    return "" if not text else f"{dt.datetime.fromisoformat(text):%Y-%m-%d}"
 
 
 def quality(validation: ValidationReport) -> dict[str, Any]:

@@ -80,11 +80,23 @@ def section(task: str, frame: pd.DataFrame, model: Model, names: Mapping[str, st
         "left": max(0, len(frame) - _SHOWN_ROWS),
         "profile": list((model.documents.get("profile") or {}).get("words", ())),
         "metrics": metric_rows(evaluation) if evaluation.get("models") else [],
-        "sentences": sentences(evaluation, unit=words.unit, happened=told) if calibration else [],
+        "sentences": _judged(model, words, happened) if calibration else [],
         "calibration": _figures.calibration(calibration, happened=happened) if calibration and not is_rank else "",
         "months": _figures.months(folds, happened=happened) if folds and not is_rank else "",
         "facts": facts(model, happened=told),
     }
+
+
+def _judged(model: Model, words: Heading, happened: str) -> list[str]:
+    """Return what the figures mean, and of which horizon they are where it is not that of the score."""
+    days = model.evaluation.get("judged_days")
+    if days is None:
+        return sentences(model.evaluation, unit=words.unit, happened=f"{happened} within {model.horizon_days:g} days")
+    return [
+        *sentences(model.evaluation, unit=words.unit, happened=f"{happened} within {days:g} days"),
+        f"The history is too short to judge {model.horizon_days:g} days: the figures are those of {days:g} days, made "
+        "by the same recipe.",
+    ]
 
 
 def _lead(frame: pd.DataFrame, words: Heading, told: str, *, is_rank: bool) -> str:

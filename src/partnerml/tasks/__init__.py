@@ -1,4 +1,4 @@
-"""The tasks: what a row is, who belongs, what is predicted. Four values of one type; churn is the first.
+"""The tasks: what a row is, who belongs, what is predicted. Four values of one type: churn, fit, propensity and close.
 
 >>> from partnerml import tasks
 >>> tasks.churn(horizon_days=90).horizon_days

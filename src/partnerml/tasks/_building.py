@@ -56,7 +56,8 @@ def build_dataset(
     Returns
     -------
     Dataset
-        Rows in order of as_of and partner.
+        Rows in order of as_of and key. Rows of fit and close, and labelled ones of propensity, have moments of their
+        own: those up to the last as_of.
     """
     moments = _moments(as_of)
     if catalogue is None:

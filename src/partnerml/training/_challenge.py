@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from partnerml import tasks
@@ -83,21 +84,40 @@ def _against(
     if enough(fresh["y"]):
         rows = fresh.assign(champion=_scores(eco, champion, trained, fresh, until=until))
         return decide(_sorted(rows), model=trained.model, champion=champion, which="fresh", seed=seed)
-    said = registry.table(current, REPLAY)
-    keys = [name for name in _keys(trained.model) if said is not None and name in said]
-    if said is not None and keys:
-        rows = replay.merge(said[[*keys, "score"]].rename(columns={"score": "champion"}), on=keys, how="inner")
-        if enough(rows["y"]):
-            return decide(_sorted(rows), model=trained.model, champion=champion, which="replayed", seed=seed)
+    rows = _common(trained, champion, registry.table(current, REPLAY))
+    if enough(rows["y"]):
+        return decide(_sorted(rows), model=trained.model, champion=champion, which="replayed", seed=seed)
     words = (
         f"{len(fresh)} rows with a known label lie after {ended:%Y-%m-%d}, when the champion's training ended, and its "
-        "own backtest has no rows in common: too few to tell who is better. Train again when more labels are mature"
+        f"own backtest has {len(rows)} in common, judged alike: too few to tell who is better. Train again when more "
+        "labels are mature"
     )
     return Contest(False, "no rows", words, champion.version)
 
 
+def _common(trained: Trained, champion: Model, said: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the rows of both replays with what each says; none where the champion's was judged at another horizon."""
+    keys = _keys(trained.model)
+    alike = _judged_days(champion) == _judged_days(trained.model)
+    if said is None or not alike or not {*keys, "score"} <= set(said.columns):
+        return trained.replay.iloc[:0]
+    return trained.replay.merge(said[[*keys, "score"]].rename(columns={"score": "champion"}), on=keys, how="inner")
+
+
 def _keys(model: Model) -> list[str]:
-    return list(dict.fromkeys([*model.task["key"], "as_of"]))
+    return list(model.task["key"])
+
+
+def _judged_days(model: Model) -> int | None:
+    """Return within how many days a model was judged, where that is fewer than its score tells."""
+    days = model.training.get("judged_days")
+    return None if days is None or days >= model.horizon_days else int(days)
+
+
+def _said(champion: Model, X: pd.DataFrame, days: int | None) -> npt.NDArray[np.float64]:
+    """Return the champion's probability of the event within some days, or within the horizon of its score."""
+    scores = champion.predict_proba(X)
+    return scores if days is None else champion.risk_curve(X, [days], scores)[:, 0]
 
 
 def _sorted(rows: pd.DataFrame) -> pd.DataFrame:
@@ -107,10 +127,11 @@ def _sorted(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(
     eco: Ecosystem, champion: Model, trained: Trained, rows: pd.DataFrame, *, until: dt.datetime
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+) -> npt.NDArray[np.float64]:
     """Return what the champion says of some rows of the replay, shape (n,)."""
+    days = _judged_days(trained.model)
     if trained.X is not None and _same_features(champion, trained.model, list(trained.X.columns)):
-        return champion.predict_proba(trained.X.loc[rows.index])
+        return _said(champion, trained.X.loc[rows.index], days)
     task = tasks.Task.from_dict(trained.model.task)
     # where rows have moments of their own, those before the last one asked for are built: until takes them all in
     moments = sorted({*(moment_of(moment) for moment in rows["as_of"]), until})
@@ -124,7 +145,7 @@ def _scores(
     found = rows[keys].merge(places, on=keys, how="left")["_place"]
     if found.isna().any():
         raise _NotComparableError(f"{int(found.isna().sum())} of {len(rows)} rows have no features for the champion")
-    return champion.predict_proba(built.X.iloc[found.to_numpy(dtype=np.intp)])
+    return _said(champion, built.X.iloc[found.to_numpy(dtype=np.intp)], days)
 
 
 def _same_features(champion: Model, model: Model, columns: Sequence[str]) -> bool:

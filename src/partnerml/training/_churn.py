@@ -13,7 +13,7 @@ from partnerml import tasks
 from partnerml.errors import NotEnoughDataError
 from partnerml.features import first_activity, labels_as_known
 from partnerml.training._columns import check_traits, select_columns
-from partnerml.training._recipe import Recipe, Settings, Simplest, check_folds, configuration, enough_folds
+from partnerml.training._recipe import Recipe, Settings, Simplest, check_folds, days_followed, enough_folds, strength
 
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 # Older snapshots say little about now.
 MAX_SNAPSHOTS = 36
-# Of the linear predictor under the prior that the L2 penalty stands for, whatever the number of columns. Chosen on
-# backtests: with C fixed at .05 the 200 features of a rich ecosystem overfit, at .002 the 40 of Olist underfit.
-PRIOR_VARIANCE = 0.8
 THREADED_CELLS = 20_000_000
 
 _RECENCY = "activity__all__recency_days__ever"
@@ -49,7 +46,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
     _check_anybody(task, data)
     folds = rolling_origin(data.as_of, gap=pd.Timedelta(gap))
     # which folds are judged is not to depend on what is known late: the labels of today count their rows
-    folds = enough_folds(folds, {fold.cut: _labels(data) for fold in folds}, origins=origins)
+    folds = enough_folds(folds, {fold.cut: data.labels for fold in folds}, origins=origins)
     check_folds(
         task,
         data,
@@ -77,7 +74,6 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
         baselines=parts.baselines(),
         simplest=Simplest("recency", "recency alone"),
         curve=parts.hazard,
-        configuration=configuration(eco),
     )
 
 
@@ -97,10 +93,6 @@ class _Parts:
         self.task, self.data, self.everyone, self.columns = task, data, everyone, columns
         self.gap, self.until, self.seed = gap, until, seed
 
-    def strength(self, prior_variance: float = PRIOR_VARIANCE) -> float:
-        """Return the inverse strength of the logistic's penalty: more columns must not make a bolder model."""
-        return prior_variance / max(len(self.columns), 1)
-
     def learners(self, settings: Settings) -> Mapping[str, Maker]:
         """How the components of the blend are fitted."""
         from partnerml.models import BoostedTrees, LogLogistic
@@ -108,12 +100,10 @@ class _Parts:
         # below that, threads cost more than they save; they never change a result
         threads = 1 if self.data.X.size < THREADED_CELLS else None
         trees = {"random_state": self.seed, "n_jobs": threads, **settings.get("trees", {})}
-        strength = self.strength(**settings.get("logistic", {}))
+        penalty = strength(self.columns, settings)
         return {
             "trees": lambda X, y, cut: BoostedTrees(**trees).fit(X[self.columns], y, known_rows=self.known_rows(X)),
-            "logistic": lambda X, y, cut: LogLogistic(C=strength).fit(
-                X[self.columns], y, known_rows=self.known_rows(X)
-            ),
+            "logistic": lambda X, y, cut: LogLogistic(C=penalty).fit(X[self.columns], y, known_rows=self.known_rows(X)),
             "bgnbd": lambda X, y, cut: self.bgnbd(cut),
         }
 
@@ -145,13 +135,12 @@ class _Parts:
         """Fit the time to churn beyond the horizons that scores tell."""
         from partnerml.models import DiscreteTimeHazard, LogLogistic
 
-        assert self.data.times is not None, "training data is built with labels"
         lag = self.gap - dt.timedelta(days=self.task.horizon_days)
-        followed = (pd.Timestamp(self.until - lag) - self.data.as_of).dt.total_seconds().to_numpy() / 86_400.0
+        followed = days_followed(self.data, self.until, lag)
         horizons = sorted({*tasks.RISK_DAYS, self.task.horizon_days})
         grid = [days for days in horizons if self.task.label.inactivity_days <= days <= followed.max()]
-        times = self.data.times
-        return DiscreteTimeHazard(grid, base=LogLogistic(C=self.strength())).fit(
+        times = self.data.known_times
+        return DiscreteTimeHazard(grid, base=LogLogistic(C=strength(self.columns, {}))).fit(
             self.data.X[self.columns],
             times["duration_days"],
             times["observed"],
@@ -177,11 +166,6 @@ def _check_anybody(task: Task, data: Dataset) -> None:
             f"nobody belongs to the population of {task.name} at any monthly snapshot: {task.words}. Check "
             "partners.joined_at and partners.left_at, and tasks.churn.activity"
         )
-
-
-def _labels(data: Dataset) -> pd.Series:
-    assert data.y is not None, "training data is built with labels"
-    return data.y
 
 
 def _labels_known(

@@ -14,7 +14,7 @@ import dataclasses
 import datetime as dt
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +32,13 @@ from partnerml.training._recipe import (
     Recipe,
     Simplest,
     Trainable,
-    configuration,
     rarer,
 )
 
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
     from partnerml.ecosystem import Ecosystem
-    from partnerml.models import Choice, Fold, Model
+    from partnerml.models import Fold
     from partnerml.tasks import Task
 
 _logger = logging.getLogger("partnerml")
@@ -51,30 +50,6 @@ LEAST_PAIRS, LEAST_OF_EACH = 20, 3
 # How many months of pairs an origin is judged on: one for each so many days until outcomes are known. Every origin that
 # is replayed needs the outcomes of an earlier one, and only so many origins are fitted.
 _DAYS_OF_GAP_TO_A_MONTH, _MOST_MONTHS = 90, 3
-
-
-@dataclasses.dataclass(frozen=True)
-class CloseRecipe(Recipe):
-    """The recipe of close, and what was found before it: how immature pairs and past routing are dealt with.
-
-    Attributes
-    ----------
-    base_rate : float
-        Share of the mature pairs that were won.
-    findings : mapping
-        JSON values that the evaluation says beside what is measured.
-    """
-
-    base_rate: float = float("nan")
-    findings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def model(self, choice: Choice, evaluation: Mapping[str, Any]) -> Model:
-        """Fit the chosen components on all rows and put the model together."""
-        return super().model(choice, {**evaluation, **self.findings})
-
-    def facts(self) -> dict[str, Any]:
-        """Return what a reader of the model asks: until when, on what, how."""
-        return {**super().facts(), "base_rate": self.base_rate}
 
 
 def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins: int) -> Trainable:
@@ -101,7 +76,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
     judging = _Judging.of(parts, folds, origins=origins)
     if len(judging.folds) < MIN_FOLDS:
         why = _why(data, judging.folds)
-        return PeersOnly(task, catalogue, data, parts, twins, until, seed, configuration(eco), why)
+        return PeersOnly(task, catalogue, data, parts, twins, until, seed, why)
     reference = Reference(eco, parts, catalogue, until=until, seed=seed)
     parts, findings = decided(
         parts,
@@ -110,7 +85,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
         judged=(judging.y, judging.weight),
         estimated=lambda: reference.estimated,
     )
-    return CloseRecipe(
+    return Recipe(
         task=task,
         catalogue=catalogue,
         data=dataclasses.replace(data, y=judging.y),
@@ -132,8 +107,8 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
             "peers": parts.peers().to_state(),
             "win_rates": reference.rates(model, logged_weights(parts) or reference.estimated),
         },
-        configuration=configuration(eco),
-        base_rate=float(labels[chosen][~np.isnan(labels[chosen])].mean()),
+        # of the mature pairs: those that are judged early are weighted
+        told={"base_rate": float(labels[chosen][~np.isnan(labels[chosen])].mean())},
         findings={**findings, "judged_after_days": judging.least_days},
     )
 
@@ -212,8 +187,7 @@ def _check_any(task: Task, labels: npt.NDArray[np.float64], until: dt.datetime) 
 
 
 def _why(data: Dataset, folds: tuple[Fold, ...]) -> str:
-    assert data.y is not None, "training data is built with labels"
-    labels = data.y.dropna()
+    labels = data.labels.dropna()
     return (
         f"too few outcomes for a model: {len(labels):,} pairs are mature and {int(labels.sum()):,} of them won, which "
         f"leaves {len(folds)} of the {MIN_FOLDS} origins that it would be judged at"

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import expit
 
 from partnerml.features import RECORD
-from partnerml.training._recipe import Settings
+from partnerml.training._recipe import Settings, days_followed, strength
 
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
@@ -23,16 +23,15 @@ if TYPE_CHECKING:
     from partnerml.training._recipe import Maker
 
 Array = npt.NDArray[np.float64]
+# a cut, and the mature rows that a fold has at it: folds of one cut differ in who is left out
+Key = tuple[pd.Timestamp, bytes]
 
-# Of the linear predictor under the prior that the L2 penalty stands for, whatever the number of columns.
-PRIOR_VARIANCE = 0.8
 # On 29,000 pairs 300 trees were better than 120 (AUC .656 and .653 a year later), on 5,000 worse (.623 and .631).
 MANY_PAIRS, MANY_TREES = 20_000, 300
 # how many of the latest origins the two questions are put to, by the logistic alone: it is quick
 _ASKED = 4
 # fewer pairs with a logged propensity than this share leave most weights unknown
 _LOGGED = 0.5
-_DAY = pd.Timedelta(days=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,6 @@ class Fitted:
 
     Attributes
     ----------
-    X : DataFrame of shape (m, p)
     y : array of shape (m,)
         0 or 1.
     weight : array of shape (m,)
@@ -49,7 +47,6 @@ class Fitted:
         Position of each row in the data; an immature pair comes twice, as won and as not, weighted by its chance.
     """
 
-    X: pd.DataFrame
     y: Array
     weight: Array
     places: npt.NDArray[np.intp]
@@ -78,7 +75,7 @@ class Parts:
     weighting : Weighting or None
         Weights that undo past routing.
     fitted, open : dict
-        The rows to fit on, and the pairs that are open with their chances, by cut: several ask for the same.
+        The rows to fit on, and the pairs that are open with their chances: several ask for the same.
     """
 
     task: Task
@@ -92,8 +89,8 @@ class Parts:
     seed: int
     immature: bool = False
     weighting: Weighting | None = None
-    fitted: dict[Any, Fitted] = dataclasses.field(default_factory=dict)
-    open: dict[Any, tuple[npt.NDArray[np.intp], Array]] = dataclasses.field(default_factory=dict)
+    fitted: dict[Key, Fitted] = dataclasses.field(default_factory=dict)
+    open: dict[Key, tuple[npt.NDArray[np.intp], Array]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -124,15 +121,16 @@ class Parts:
 
         more = {"n_estimators": MANY_TREES} if int(self.data.mature.sum()) >= MANY_PAIRS else {}
         trees = {"random_state": self.seed, **more, **settings.get("trees", {})}
-        strength = self.strength(**settings.get("logistic", {}))
+        penalty = strength(self.columns, settings)
 
         def fit(estimator: Any, X: pd.DataFrame, y: pd.Series, cut: pd.Timestamp) -> Any:
             rows = self.rows(X, y, cut)
-            return estimator.fit(rows.X[self.columns], rows.y, rows.weight, known_rows=self.known_rows(rows.places))
+            read = self.data.X.iloc[rows.places][self.columns]
+            return estimator.fit(read, rows.y, rows.weight, known_rows=self.known_rows(rows.places))
 
         return {
             "trees": lambda X, y, cut: fit(BoostedTrees(**trees), X, y, cut),
-            "logistic": lambda X, y, cut: fit(LogLogistic(C=strength), X, y, cut),
+            "logistic": lambda X, y, cut: fit(LogLogistic(C=penalty), X, y, cut),
             "peers": lambda X, y, cut: self.rate(self.rows(X, y, cut)),
         }
 
@@ -144,8 +142,7 @@ class Parts:
 
     def peers(self) -> PeerRate:
         """Fit the rates of peers on all that is known at `until`."""
-        assert self.data.y is not None, "training data is built with labels"
-        return self.rate(self.rows(self.data.X, self.data.y, pd.Timestamp(self.until)))
+        return self.rate(self.rows(self.data.X, self.data.labels, pd.Timestamp(self.until)))
 
     def rate(self, rows: Fitted) -> PeerRate:
         """Fit the rates of peers."""
@@ -153,13 +150,9 @@ class Parts:
 
         won, closed = self.record
         partner = self.data.keys["partner_id"].to_numpy(dtype=object)[rows.places]
-        return PeerRate(self.groups, won=won, closed=closed).fit(
-            rows.X, rows.y, partner=partner, sample_weight=rows.weight
-        )
-
-    def strength(self, prior_variance: float = PRIOR_VARIANCE) -> float:
-        """Return the inverse strength of the logistic's penalty: more columns must not make a bolder model."""
-        return prior_variance / max(len(self.columns), 1)
+        read = self.data.X[[*self.groups, *filter(None, self.record)]].iloc[rows.places]
+        model = PeerRate(self.groups, won=won, closed=closed)
+        return model.fit(read, rows.y, partner=partner, sample_weight=rows.weight)
 
     def known_rows(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         """Return how many of these rows had a known label when each was assigned, shape (m,)."""
@@ -169,18 +162,19 @@ class Parts:
 
     def rows(self, X: pd.DataFrame, y: pd.Series, cut: pd.Timestamp) -> Fitted:
         """Return the rows to fit on at a cut: those that are mature, and those that are not yet if they help."""
-        told = (y.notna() & (self.data.as_of.loc[X.index] + pd.Timedelta(self.gap) <= cut)).to_numpy()
-        key = (cut, len(X), int(told.sum()))
+        mature = (y.notna() & (self.data.as_of.loc[X.index] + pd.Timedelta(self.gap) <= cut)).to_numpy()
+        told = X.index[mature].to_numpy(dtype=np.intp)
+        key = (cut, told.tobytes())
         if key not in self.fitted:
-            self.fitted[key] = self._rows(X.index[told].to_numpy(dtype=np.intp), y[told], cut)
+            self.fitted[key] = self._rows(told, y[mature].to_numpy(dtype=np.float64), key)
         return self.fitted[key]
 
-    def _rows(self, told: npt.NDArray[np.intp], y: pd.Series, cut: pd.Timestamp) -> Fitted:
-        places, labels, weight = told, y.to_numpy(dtype=np.float64), self._weights(told)
+    def _rows(self, told: npt.NDArray[np.intp], labels: Array, key: Key) -> Fitted:
+        places, weight = told, self._weights(told)
         if self.immature:
-            if (cut, len(told)) not in self.open:
-                self.open[cut, len(told)] = self._maturing(told, labels, cut)
-            open_, chance = self.open[cut, len(told)]
+            if key not in self.open:
+                self.open[key] = self._maturing(told, labels, key[0])
+            open_, chance = self.open[key]
             share = self._weights(open_)
             places = np.concatenate([told, open_, open_])
             labels = np.concatenate([labels, np.ones(len(open_)), np.zeros(len(open_))])
@@ -188,7 +182,7 @@ class Parts:
             kept = weight > 0
             places, labels, weight = places[kept], labels[kept], weight[kept]
         order = np.argsort(places, kind="stable")
-        return Fitted(self.data.X.iloc[places[order]], labels[order], weight[order], places[order])
+        return Fitted(labels[order], weight[order], places[order])
 
     def _weights(self, places: npt.NDArray[np.intp]) -> Array:
         return np.ones(len(places)) if self.weighting is None else self.weighting.weights[places]
@@ -202,7 +196,7 @@ class Parts:
         known = self._known(cut)
         open_ = np.flatnonzero(known["y"].isna().to_numpy() & known["there"].to_numpy() & ~self._judged_later(cut))
         X, horizon = self.data.X[self.columns], float(self.task.horizon_days)
-        model = LogLogistic(C=self.strength()).fit(X.iloc[told], labels, known_rows=self.known_rows(told))
+        model = LogLogistic(C=strength(self.columns, {})).fit(X.iloc[told], labels, known_rows=self.known_rows(told))
         both = np.concatenate([told, open_])
         index = model.decision_function(X.iloc[both])
         won, lost, follow = (known[name].to_numpy(dtype=np.float64) for name in ("won_days", "lost_days", "followed"))
@@ -214,26 +208,28 @@ class Parts:
     def _known(self, cut: pd.Timestamp) -> pd.DataFrame:
         """Return what was known of each row at a cut: ``y``, days to the win and to the loss, days followed.
 
-        ``there`` says whether the pair itself was known, and not as refused.
+        ``there`` says whether the pair itself was known, and not as refused. One that is over, nobody knows since when,
+        is neither open nor followed: it is not there.
         """
         known = self.outcomes.labels(self.task.label, cut.to_pydatetime()).iloc[self.places].reset_index(drop=True)
-        lag = pd.Timedelta(self.gap) - self.task.horizon_days * _DAY
-        followed = (cut - lag - self.data.as_of).dt.total_seconds() / _DAY.total_seconds()
+        there = (self.outcomes.known(cut.to_pydatetime()) & ~self.outcomes.undated)[self.places]
         return pd.DataFrame(
             {
                 "y": known["y"],
                 "won_days": known["duration_days"].where(known["observed"]),
                 "lost_days": known["lost_days"],
-                "followed": followed.clip(lower=0.0),
-                "there": self.outcomes.known(cut.to_pydatetime())[self.places] & (self.data.as_of < cut).to_numpy(),
+                "followed": np.maximum(days_followed(self.data, cut, self.outcomes.lag), 0.0),
+                "there": there & (self.data.as_of < cut).to_numpy(),
             }
         )
 
     def curves(self, cut: pd.Timestamp) -> Maturing:
         """Return how long wins and losses take, as was known at a cut."""
+        return self._curves(self._known(cut))
+
+    def _curves(self, known: pd.DataFrame) -> Maturing:
         from partnerml.models import Maturing
 
-        known = self._known(cut)
         seen = known[known["there"]]
         index = np.zeros(len(seen))
         return Maturing(self.task.horizon_days).fit(index, seen["won_days"], seen["lost_days"], seen["followed"])
@@ -241,18 +237,21 @@ class Parts:
     def judged(self, cut: pd.Timestamp, *, least_days: float) -> tuple[pd.Series, pd.Series]:
         """Return the labels and weights by which rows are judged, as known at a cut; shape (n,) each.
 
-        A pair that is mature counts once. One that is not, was followed for `least_days` and has ended counts for those
-        of its age that have not; it is null while it is open. So calibration need not wait for the horizon.
+        A pair that is mature counts once. One that is not, and was followed for `least_days`, counts for those of its
+        age that end as it did; one that is open counts as not won, for those that will be open at the horizon still.
+        So calibration need not wait for the horizon.
         """
         known, horizon = self._known(cut), float(self.task.horizon_days)
         y, weight = known["y"].to_numpy(copy=True), known["y"].notna().to_numpy(dtype=np.float64)
-        won = known["won_days"].to_numpy() < horizon
-        ended = known["there"].to_numpy() & np.isnan(y) & (won | known["lost_days"].notna().to_numpy())
-        ended &= (known["followed"] >= least_days).to_numpy() & (known["followed"] < horizon).to_numpy()
-        rows = np.flatnonzero(ended)
+        early = known["there"].to_numpy() & np.isnan(y)
+        early &= (known["followed"] >= least_days).to_numpy() & (known["followed"] < horizon).to_numpy()
+        rows = np.flatnonzero(early)
         if len(rows):
-            stands_for = self.curves(cut).weights(np.zeros(len(rows)), known["followed"].iloc[rows], won[rows])
-            y[rows], weight[rows] = np.where(stands_for > 0, won[rows], np.nan), stands_for
+            seen = known.iloc[rows]
+            # with a lag an end may be known before it counts as followed, and one after the horizon is none
+            won, lost = (seen[name].to_numpy() < horizon for name in ("won_days", "lost_days"))
+            stands_for = self._curves(known).weights(np.zeros(len(rows)), seen["followed"], won, lost)
+            y[rows], weight[rows] = np.where(stands_for > 0, won, np.nan), stands_for
         return pd.Series(y, name="y"), pd.Series(weight, name="weight")
 
     def _judged_later(self, cut: pd.Timestamp) -> npt.NDArray[np.bool_]:

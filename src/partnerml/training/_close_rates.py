@@ -91,26 +91,32 @@ class Reference:
         from partnerml.models import standardised_rates
 
         data, mature = self.parts.data, self.parts.data.mature
-        assert data.y is not None, "training data is built with labels"
         reference = self.pairs[["partner_id"]].assign(expected=model.predict_proba(self.pairs))
         if self.columns:
             reference["overlaps"] = self.overlap.overlaps(self.pairs[self.columns])
         weights = np.ones(len(data)) if weighting is None else weighting.weights
         table = standardised_rates(
-            data.y[mature],
+            data.labels[mature],
             data.keys["partner_id"][mature],
             model.predict_proba(data.X[mature]),
             weights=weights[mature],
             reference=reference,
         )
         apart = table["partner_id"][~table["comparable"]].tolist()
-        every = self.eco.table("partners").select("partner_id").distinct().count().to_pyarrow().as_py()
         return {
             "leads": len(self.leads),
             "partners": len(table),
             "weights": "equal" if weighting is None else weighting.source,
             "effective": float(table["effective"].sum()),
             "without_overlap": {"number": len(apart), "first": apart[:_NAMED]},
-            "never_assigned": int(every - data.keys["partner_id"].nunique()),
+            "never_assigned": self._never_assigned(),
             "table": [{str(name): value for name, value in row.items()} for row in table.to_dict("records")],
         }
+
+    def _never_assigned(self) -> int:
+        """Return how many partners were never given a lead, as known at `until`, trained on or not."""
+        outcomes = self.parts.outcomes
+        given = outcomes.pairs["partner_id"][outcomes.given(self.until)]
+        partners = self.eco.table("partners").select("partner_id").distinct()
+        found = self.eco.backend.to_pyarrow(partners).to_pandas()["partner_id"].astype("str")
+        return int((~found.isin(given)).sum())

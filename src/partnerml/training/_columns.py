@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 def check_traits(data: Dataset) -> None:
     """Refuse a trait that is filled for one label only: it was filled in because of the outcome."""
-    labels = data.y
-    assert labels is not None, "training data is built with labels"
+    labels = data.labels
     for info in data.dictionary:
         if info.measure != "trait" or data.X[info.name].isna().all():
             continue

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
@@ -35,6 +37,54 @@ def documented(
 
     said = explanation(model, data.X, clusters, data.as_of, seed=seed)
     return model.with_documents({**said, "baseline": drift_baseline(model, data.X, scores)})
+
+
+def training_facts(
+    data: Dataset,
+    *,
+    cluster: str,
+    until: dt.datetime,
+    seed: int,
+    gap: dt.timedelta,
+    twins: Mapping[str, str],
+    base_rate: float,
+    settings: Mapping[str, Mapping[str, Any]],
+    **told: Any,
+) -> dict[str, Any]:
+    """Return what a reader of the model asks: until when, on what, how.
+
+    Parameters
+    ----------
+    data : Dataset
+        What it was fitted on.
+    cluster : str
+        The key column that is counted as ``partners``.
+    until : datetime
+    seed : int
+    gap : timedelta
+        From a row's moment until its label is known.
+    twins : mapping of str to str
+        Features left out because another one says the same, and that one.
+    base_rate : float
+    settings : mapping
+        Of the learners, in the place of their defaults.
+    **told
+        What else there is to say, such as ``from`` and ``to``; takes the place of the above.
+    """
+    numeric = data.X.select_dtypes("number")
+    return {
+        "until": until.isoformat(),
+        "rows": len(data),
+        "partners": int(data.keys[cluster].nunique()),
+        "base_rate": base_rate,
+        "gap_days": gap.total_seconds() / 86_400,
+        "data_fingerprint": data.fingerprint,
+        "seed": seed,
+        "settings": {name: dict(values) for name, values in settings.items()},
+        "twins": dict(twins),
+        "typical": {name: float(value) for name, value in numeric.median().items() if not np.isnan(value)},
+        **told,
+    }
 
 
 def with_lineage(model: Model, *, trials: int, configuration: Mapping[str, Any]) -> Model:

@@ -17,9 +17,9 @@ from partnerml import tasks
 from partnerml.errors import DataError, NotEnoughDataError
 from partnerml.features import first_deal, successes_as_known
 from partnerml.training._columns import check_traits, select_columns
-from partnerml.training._fit_plan import MIN_FOLLOWED, MIN_JUDGED, MIN_SUCCESSES, Plan, days_followed, plan_of
+from partnerml.training._fit_plan import MIN_FOLLOWED, MIN_JUDGED, MIN_SUCCESSES, Plan, plan_of
 from partnerml.training._one_trait import WORDS, best_trait
-from partnerml.training._recipe import Recipe, Settings, Simplest, configuration, rarer
+from partnerml.training._recipe import Recipe, Settings, Simplest, days_followed, rarer, strength
 
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
@@ -34,8 +34,6 @@ _logger = logging.getLogger("partnerml")
 
 # Trees find no more than a sum of effects on fewer successes, and cost the blend its clarity.
 MIN_FOR_TREES = 300
-# Of the linear predictor under the prior that the L2 penalty stands for, whatever the number of columns: as for churn.
-PRIOR_VARIANCE = 0.8
 # rows that reasons of trees compare with: each costs as many predictions as there are columns
 _TREE_BACKGROUND = 8
 # an origin is judged, not used: more rows cost time and hardly change how good it is
@@ -99,7 +97,8 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
             "from": data.as_of.min().isoformat(),
             "to": data.as_of.max().isoformat(),
         },
-        configuration=configuration(eco),
+        findings=_judged_early(plan, task),
+        as_scored=plan.days >= task.label.success_days,
     )
 
 
@@ -116,7 +115,6 @@ class _Parts:
         lag: dt.timedelta,
         seed: int,
     ) -> None:
-        assert data.times is not None, "training data is built with labels"
         self.task, self.data, self.plan, self.until, self.lag, self.seed = task, data, plan, until, lag, seed
         self.columns, self.twins = select_columns(data.X)
         if not self.columns:
@@ -127,7 +125,7 @@ class _Parts:
         cuts = [fold.cut for fold in plan.folds]
         found = successes_as_known(eco, task.label, as_of=until, untils=[cut.to_pydatetime() for cut in cuts])
         self._times = {cut: known.loc[data.keys["partner_id"]] for cut, known in zip(cuts, found, strict=True)}
-        self._times[pd.Timestamp(until)] = data.times
+        self._times[pd.Timestamp(until)] = data.known_times
 
     def days_at(self, cut: pd.Timestamp) -> int:
         """Return within how many days success is predicted: at an origin, as many as can be judged."""
@@ -172,14 +170,13 @@ class _Parts:
         """How the components of the blend are fitted."""
         from partnerml.models import LogLogistic, MonthlyTrees
 
-        variance = settings.get("logistic", {}).get("prior_variance", PRIOR_VARIANCE)
-        logistic = functools.partial(LogLogistic, C=variance / len(self.columns))
+        penalty = strength(self.columns, settings)
         trees = functools.partial(MonthlyTrees, **{"random_state": self.seed, **settings.get("trees", {})})
 
         def of_effects(X: pd.DataFrame, y: pd.Series, cut: pd.Timestamp) -> Any:
-            if cut == pd.Timestamp(self.until) and variance == PRIOR_VARIANCE:
+            if cut == pd.Timestamp(self.until) and penalty == strength(self.columns, {}):
                 return self.last
-            return self.hazard(X[self.columns], cut, base=logistic())
+            return self.hazard(X[self.columns], cut, base=LogLogistic(C=penalty))
 
         made: dict[str, Maker] = {"logistic": of_effects}
         # what does not pay for itself is left out, and only a replay can tell
@@ -191,14 +188,20 @@ class _Parts:
 
     def hazard(self, X: pd.DataFrame, cut: pd.Timestamp, **parameters: Any) -> Any:
         """Fit a hazard on what was known of these rows at a cut."""
-        from partnerml.models import SuccessHazard
+        from partnerml.models import SuccessHazard, known_rows
 
         if cut < pd.Timestamp(self.until) and len(X) > MAX_AT_ORIGIN:
             # spread over the time of joining: the latest were followed for the shortest
             X = X.iloc[np.linspace(0, len(X) - 1, MAX_AT_ORIGIN).astype(np.intp)]
         duration, observed, followed = self.times_of(X, cut)
-        return SuccessHazard(self.days_at(cut), random_state=self.seed, **parameters).fit(
-            X, duration, observed, follow_up_days=np.maximum(followed, 0.0)
+        days = self.days_at(cut)
+        return SuccessHazard(days, random_state=self.seed, **parameters).fit(
+            X,
+            duration,
+            observed,
+            follow_up_days=np.maximum(followed, 0.0),
+            # an outcome is whole when its partner has been followed to the horizon, and what was recorded is seen
+            known_rows=known_rows(self.data.as_of.loc[X.index], pd.Timedelta(days=days) + pd.Timedelta(self.lag)),
         )
 
     def baselines(self) -> Mapping[str, Learner]:
@@ -229,7 +232,7 @@ class _Parts:
         """A sum of effects, fitted on all rows: a component, and the curve of every model."""
         from partnerml.models import LogLogistic
 
-        base = LogLogistic(C=PRIOR_VARIANCE / len(self.columns))
+        base = LogLogistic(C=strength(self.columns, {}))
         return self.hazard(self.data.X[self.columns], pd.Timestamp(self.until), base=base)
 
     def curve(self) -> DiscreteTimeHazard:
@@ -241,12 +244,10 @@ class _Parts:
         """Return the profile of the ideal partner; none where there are too few partners for one."""
         from partnerml.models import ideal_profile
 
-        times = self.data.times
-        assert times is not None, "training data is built with labels"
         try:
             profile = ideal_profile(
                 self.data.X,
-                times,
+                self.data.known_times,
                 self.data.as_of,
                 success_days=self.task.label.success_days,
                 dictionary=self.data.dictionary,
@@ -282,8 +283,7 @@ def _start(eco: Ecosystem, task: Task, data: Dataset) -> dt.datetime:
 
 def _check_enough(task: Task, data: Dataset, seen_until: dt.datetime) -> None:
     """Refuse rows that a model cannot be fitted on."""
-    times = data.times
-    assert times is not None, "training data is built with labels"
+    times = data.known_times
     days = task.label.success_days
     seen = times["observed"].to_numpy()
     succeeded = int((seen & (times["duration_days"] <= days)).sum())
@@ -311,8 +311,7 @@ def _check_filled(data: Dataset) -> None:
     """
     from partnerml.models import months
 
-    assert data.times is not None, "training data is built with labels"
-    succeeded = data.times["observed"]
+    succeeded = data.known_times["observed"]
     month = months(data.as_of)
     for info in data.dictionary:
         missing = data.X[info.name].isna()
@@ -332,6 +331,17 @@ def _maturity(plan: Plan, task: Task, lag: dt.timedelta) -> dt.timedelta:
     if plan.days < task.label.success_days:
         return dt.timedelta(days=365_000)
     return dt.timedelta(days=plan.days) + lag
+
+
+def _judged_early(plan: Plan, task: Task) -> dict[str, Any]:
+    """Return what the evaluation says of a horizon that is shorter than that of the score."""
+    if plan.days >= task.label.success_days:
+        return {}
+    return {
+        "judged_days": plan.days,
+        "judged_on": f"each made with what was known at the time and compared with success within {plan.days} days, "
+        "the longest that the history allows",
+    }
 
 
 def _too_short(task: Task, data: Dataset, until: dt.datetime) -> NotEnoughDataError:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from partnerml.training._recipe import MIN_FOLDS, MIN_MINORITY
+from partnerml.training._recipe import MIN_FOLDS, MIN_MINORITY, days_followed
 
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
@@ -43,12 +43,6 @@ class Plan:
     replayed: bool
 
 
-def days_followed(data: Dataset, cut: pd.Timestamp | dt.datetime, lag: dt.timedelta) -> npt.NDArray[np.float64]:
-    """Return for how many days each row was followed as of a cut, shape (n,); below 0 for who joined later."""
-    span = pd.Timestamp(cut) - pd.Timedelta(lag) - data.as_of
-    return np.asarray(span.dt.total_seconds() / 86_400.0, dtype=np.float64)
-
-
 def plan_of(data: Dataset, until: dt.datetime, lag: dt.timedelta, *, success_days: int, at_most: int) -> Plan | None:
     """Return the origins for the longest horizon, at most `success_days`, that can be judged out of time.
 
@@ -74,8 +68,7 @@ def _folds(
     """Yield origins at firsts of months; each is judged on who is asked for and joined from there to the next."""
     from partnerml.models import Fold, months
 
-    times = data.times
-    assert times is not None, "training data is built with labels"
+    times = data.known_times
     month = months(data.as_of)
     happened = data.as_of + pd.to_timedelta(times["duration_days"], unit="D")
     cuts = [
@@ -100,8 +93,7 @@ def _windows(cuts: Sequence[pd.Timestamp], at_most: int) -> list[list[pd.Timesta
 def _judged(data: Dataset, folds: Sequence[Fold], days: int, span: npt.NDArray[np.float64]) -> int:
     """Return how many rows of the rarer outcome there are to judge on: success in time, or none though followed."""
     rows = np.concatenate([fold.test for fold in folds])
-    times = data.times
-    assert times is not None, "training data is built with labels"
+    times = data.known_times
     succeeded = times["observed"].to_numpy()[rows] & (times["duration_days"].to_numpy()[rows] <= days)
     without = ~succeeded & (span[rows] >= days)
     return min(int(succeeded.sum()), int(without.sum()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from partnerml.training._recipe import Simplest
@@ -37,7 +38,7 @@ def judge(
         The judged rows: ``row`` (its position in the data), ``cut``, ``cluster``, ``y``, ``weight`` and ``score``, the
         probability out of time.
     """
-    from partnerml.models import Choice, choose, evaluate, fold_table, group_intervals, promotable, replay
+    from partnerml.models import evaluate, fold_table, group_intervals, promotable, replay
 
     judged, said = replay(backtest)
     # what ships is what was judged: where no choice could be replayed, none is made. The first cut has none before it,
@@ -48,40 +49,47 @@ def judge(
         judged, said = judged & late, said[late[said.index]]
     y, cluster, cut = backtest.y[judged], backtest.cluster[judged], backtest.cut[judged]
     weights = None if backtest.weights is None else backtest.weights[judged]
+    named = {str(name): column.to_numpy() for name, column in said.items()}
     verdict = promotable(
         y,
-        said["model"].to_numpy(),
-        said["base_rate"].to_numpy(),
-        said[simplest.baseline].to_numpy(),
+        named["model"],
+        named["base_rate"],
+        named[simplest.baseline],
         cluster,
         simplest_name=simplest.words,
         weights=weights,
         seed=seed,
     )
-    named = {str(name): column.to_numpy() for name, column in said.items()}
-    report = evaluate(y, named, cluster, weights=weights, seed=seed)
     groups = group_intervals(y, named["model"], cut, cluster, gap=backtest.gap, weights=weights, calibrated=replayed)
-    choice = (
-        choose(backtest, backtest.cuts, backtest.y, backtest.weights)
-        if replayed
-        else Choice.equal([str(name) for name in backtest.log_odds])
-    )
+    choice = _choice(backtest, replayed=replayed)
     evaluation = {
-        **report,
+        **evaluate(y, named, cluster, weights=weights, seed=seed),
         "verdict": verdict.to_dict(),
         "weights": dict(choice.weights),
         "replayed": replayed,
         "folds": fold_table(y, named, cut, weights=weights),
         "groups": groups.to_dict(),
     }
-    table = pd.DataFrame(
+    return evaluation, choice, _judged_rows(backtest, judged, named["model"])
+
+
+def _choice(backtest: Backtest, *, replayed: bool) -> Choice:
+    """Choose weights and calibration on all folds; equal weights and no line where no choice could be replayed."""
+    from partnerml.models import Choice, choose
+
+    if not replayed:
+        return Choice.equal([str(name) for name in backtest.log_odds])
+    return choose(backtest, backtest.cuts, backtest.y, backtest.weights)
+
+
+def _judged_rows(backtest: Backtest, judged: npt.NDArray[np.bool_], score: npt.NDArray[np.float64]) -> pd.DataFrame:
+    return pd.DataFrame(
         {
             "row": backtest.rows[judged],
-            "cut": cut.to_numpy(),
-            "cluster": cluster,
-            "y": y,
-            "weight": 1.0 if weights is None else weights,
-            "score": said["model"].to_numpy(),
+            "cut": backtest.cut[judged].to_numpy(),
+            "cluster": backtest.cluster[judged],
+            "y": backtest.y[judged],
+            "weight": 1.0 if backtest.weights is None else backtest.weights[judged],
+            "score": score,
         }
     )
-    return evaluation, choice, table

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.special import expit
 
 from partnerml.progress import Progress
+from partnerml.training._documents import documented, training_facts
 from partnerml.training._recipe import Trained
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ class PeersOnly:
     twins : mapping of str to str
     until : datetime
     seed : int
-    configuration : mapping
     why : str
         Why there is no model, in words.
     """
@@ -56,7 +56,6 @@ class PeersOnly:
     twins: Mapping[str, str]
     until: dt.datetime
     seed: int
-    configuration: Mapping[str, Any]
     why: str
 
     def train(self, progress: Progress, *, trials: int = 0, database: Path | None = None) -> Trained:
@@ -79,14 +78,19 @@ class PeersOnly:
         told = replay.drop(columns="base_rate").rename(columns={"model": "score"})
         return Trained(model, pd.concat([keys, told], axis=1), X)
 
+    @property
+    def cluster(self) -> str:
+        """The key column whose values are one each."""
+        return "lead_id"
+
     def _left_out(self) -> pd.DataFrame:
         """Return for each mature row what rates and base rate say that have not seen its lead."""
+        from partnerml.models import cluster_groups
+
         rows = np.flatnonzero(self.data.mature)
-        assert self.data.y is not None, "training data is built with labels"
-        y = self.data.y.to_numpy(dtype=np.float64)[rows]
-        lead = self.data.keys["lead_id"].to_numpy(dtype=object)[rows]
-        known, number = np.unique(lead, return_inverse=True)
-        group = (np.random.default_rng(self.seed).permutation(len(known)) % GROUPS)[number]
+        y = self.data.labels.to_numpy(dtype=np.float64)[rows]
+        lead = self.data.keys[self.cluster].to_numpy(dtype=object)[rows]
+        group = cluster_groups(lead, n_groups=GROUPS, seed=self.seed)
         said = np.empty((len(rows), 2))
         for k in range(GROUPS):
             now, seen = group == k, rows[group != k]
@@ -108,9 +112,8 @@ class PeersOnly:
     def _rows(self, places: np.ndarray[Any, np.dtype[np.intp]]) -> Fitted:
         from partnerml.training._close_parts import Fitted
 
-        assert self.data.y is not None, "training data is built with labels"
-        y = self.data.y.to_numpy(dtype=np.float64)[places]
-        return Fitted(self.data.X.iloc[places], y, np.ones(len(places)), places)
+        y = self.data.labels.to_numpy(dtype=np.float64)[places]
+        return Fitted(y, np.ones(len(places)), places)
 
     def _evaluation(self, replay: pd.DataFrame) -> dict[str, Any]:
         from partnerml.models import evaluate, promotable
@@ -133,7 +136,6 @@ class PeersOnly:
 
     def _model(self, evaluation: Mapping[str, Any]) -> Model:
         from partnerml.models import Blend, Model
-        from partnerml.training._documents import documented
 
         peers = self.parts.peers()
         model = Model.of(
@@ -145,25 +147,19 @@ class PeersOnly:
             training=self._facts(),
         )
         model = model.with_documents({"peers": peers.to_state()})
-        return documented(model, self.data, self.data.keys["lead_id"], seed=self.seed)
+        return documented(model, self.data, self.data.keys[self.cluster], seed=self.seed)
 
     def _facts(self) -> dict[str, Any]:
         """Return what a reader of the model asks: until when, on what, how."""
         told = self.data.as_of[self.data.mature]
-        numeric = self.data.X.select_dtypes("number")
-        assert self.data.y is not None, "training data is built with labels"
-        return {
-            "until": self.until.isoformat(),
-            "as_of": [],
-            "from": told.min().isoformat(),
-            "to": told.max().isoformat(),
-            "rows": len(self.data),
-            "partners": int(self.data.keys["partner_id"].nunique()),
-            "base_rate": float(self.data.y.mean()),
-            "gap_days": self.parts.gap.total_seconds() / 86_400,
-            "data_fingerprint": self.data.fingerprint,
-            "seed": self.seed,
-            "settings": {},
-            "twins": dict(self.twins),
-            "typical": {name: float(value) for name, value in numeric.median().items() if not np.isnan(value)},
-        }
+        return training_facts(
+            self.data,
+            cluster=self.cluster,
+            until=self.until,
+            seed=self.seed,
+            gap=self.parts.gap,
+            twins=self.twins,
+            base_rate=float(self.data.labels.mean()),
+            settings={},
+            **{"as_of": [], "from": told.min().isoformat(), "to": told.max().isoformat()},
+        )

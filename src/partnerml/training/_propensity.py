@@ -14,9 +14,9 @@ from partnerml import tasks
 from partnerml.errors import NotEnoughDataError
 from partnerml.features import build_accounts, partner_accounts
 from partnerml.training._columns import check_traits, select_columns
-from partnerml.training._look_alike import LookAlike
+from partnerml.training._look_alike import MAX_LEVELS, LookAlike
 from partnerml.training._one_trait import WORDS, one_trait
-from partnerml.training._recipe import Recipe, Settings, Simplest, check_folds, configuration, enough_folds
+from partnerml.training._recipe import Recipe, Settings, Simplest, check_folds, enough_folds, strength
 
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from partnerml.tasks import Task
     from partnerml.training._recipe import Maker
 
-# Of the linear predictor under the prior that the L2 penalty stands for.
-PRIOR_VARIANCE = 0.8
-# Texts of accounts (where a lead came from, its industry) are few and each says something of its own: indicators, whose
-# effects the penalty shrinks, rank better than one target statistic (Olist, 412 landing pages).
-MAX_LEVELS = 1_000
 # with fewer months to judge on, weeks are taken
 _MONTHS = 6
 # partners to compare an account with, and rows that tell what the model finds important
@@ -69,7 +64,6 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
             seed,
             neighbours.facts,
             neighbours.documents,
-            configuration(eco),
         )
     folds = _folds(task, data, task.gap(eco), origins=origins)
     parts = _Parts(task, data, columns, task.gap(eco), seed)
@@ -89,13 +83,11 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
         baselines=parts.baselines(),
         simplest=Simplest("one_trait", WORDS),
         documents=neighbours.documents,
-        configuration=configuration(eco),
     )
 
 
 def _check_anybody(task: Task, data: Dataset, until: dt.datetime) -> None:
-    assert data.y is not None, "training data is built with labels"
-    if data.y.sum() > 0:
+    if data.labels.sum() > 0:
         return
     if task.label.dated:
         raise NotEnoughDataError(
@@ -117,11 +109,10 @@ def _folds(task: Task, data: Dataset, gap: dt.timedelta, *, origins: int) -> tup
     """Return months to judge on, or weeks where the history is short."""
     from partnerml.models import months, rolling_origin
 
-    assert data.y is not None, "training data is built with labels"
     found: tuple[Fold, ...] = ()
     for periods in (months(data.as_of), weeks(data.as_of)):
         rolled = rolling_origin(data.as_of, gap=pd.Timedelta(gap), periods=periods)
-        found = enough_folds(rolled, {fold.cut: data.y for fold in rolled}, origins=origins)
+        found = enough_folds(rolled, {fold.cut: data.labels for fold in rolled}, origins=origins)
         if len(found) >= _MONTHS:
             break
     check_folds(
@@ -153,11 +144,10 @@ class _Parts:
         from partnerml.models import BoostedTrees, LogLogistic
 
         trees = {"random_state": self.seed, **settings.get("trees", {})}
-        variance = settings.get("logistic", {}).get("prior_variance", PRIOR_VARIANCE)
-        strength = variance / len(self.columns)
+        penalty = strength(self.columns, settings)
         return {
             "trees": lambda X, y, cut: BoostedTrees(**trees).fit(X[self.columns], y, known_rows=self.known_rows(X)),
-            "logistic": lambda X, y, cut: LogLogistic(C=strength, max_levels=MAX_LEVELS).fit(
+            "logistic": lambda X, y, cut: LogLogistic(C=penalty, max_levels=MAX_LEVELS).fit(
                 X[self.columns], y, known_rows=self.known_rows(X)
             ),
         }
@@ -176,8 +166,7 @@ class _Parts:
 
     def labels_at(self, cut: pd.Timestamp) -> pd.Series:
         """Return the labels as they were known at a cut: nothing of accounts is known later than their lag."""
-        assert self.data.y is not None, "training data is built with labels"
-        return self.data.y.where(self.data.as_of + self.gap <= cut)
+        return self.data.labels.where(self.data.as_of + self.gap <= cut)
 
 
 class _Neighbours:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from partnerml.errors import ModelError
 from partnerml.moments import moment as moment_of
 from partnerml.progress import Progress
-from partnerml.training._recipe import Recipe, configuration, recipe_of
+from partnerml.training._recipe import Trainable, configuration
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
@@ -43,8 +43,7 @@ def rebuild(model: Model, eco: Ecosystem, *, progress: Progress | None = None) -
     """
     from partnerml.models import Lineage
     from partnerml.tasks import Task
-    from partnerml.training._train import finished
-    from partnerml.training._tuning import origins_for
+    from partnerml.training._train import finished, prepared
 
     progress = progress or Progress.silent()
     known = model.training.get("lineage")
@@ -56,23 +55,25 @@ def rebuild(model: Model, eco: Ecosystem, *, progress: Progress | None = None) -
             f"{_listed(apart)}. Install what made it, or train anew"
         )
     task, until, trials = Task.from_dict(model.task), moment_of(model.training["until"]), int(known["trials"])
-    with progress.stage(f"{task.name}: features and labels until {until:%Y-%m-%d}"):
-        recipe = recipe_of(
-            eco, task, until=until, seed=int(model.training["seed"]), origins=origins_for(trials, task.gap(eco))
-        )
-    if isinstance(recipe, Recipe):
-        _check_data(model, recipe, eco, until)
+    seed = int(model.training["seed"])
+    recipe = prepared(eco, task, until=until, trials=trials, seed=seed, progress=progress)
+    changed = _changed(known.get("configuration", {}), configuration(eco))
+    _check_data(model, recipe, changed, until)
     again = finished(recipe, eco, progress=progress, trials=trials).model
     if again.version != model.version:
+        why = (
+            f"The configuration is another one: {_listed(changed)}. Set it back, or train anew"
+            if changed
+            else "Labels as they were known earlier, or what is fitted without labels, have changed in the tables"
+        )
         raise ModelError(
             f"model {model.version} came out as {again.version}: its rows are the same, and not the same are "
-            f"{_listed(_parts(model, again))}. Labels as they were known earlier, or what is fitted without labels, "
-            "have changed in the tables"
+            f"{_listed(_parts(model, again))}. {why}"
         )
     return again
 
 
-def _check_data(model: Model, recipe: Recipe, eco: Ecosystem, until: dt.datetime) -> None:
+def _check_data(model: Model, recipe: Trainable, changed: list[str], until: dt.datetime) -> None:
     was, found = model.training.get("data_fingerprint"), recipe.data.fingerprint
     if was == found:
         return
@@ -82,8 +83,7 @@ def _check_data(model: Model, recipe: Recipe, eco: Ecosystem, until: dt.datetime
         for name, value in here.items()
         if model.training.get(name) not in (None, value)
     ]
-    apart += _changed(model.training["lineage"].get("configuration", {}), configuration(eco))
-    more = f" Here: {_listed(apart)}." if apart else ""
+    more = f" Here: {_listed([*apart, *changed])}." if apart or changed else ""
     raise ModelError(
         f"the data are not those that model {model.version} was trained on: what was known before {until:%Y-%m-%d} has "
         f"fingerprint {found}, and was {was}.{more} Rows recorded before that date were added, changed or deleted, or "

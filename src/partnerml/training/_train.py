@@ -32,11 +32,13 @@ def train(
 ) -> Model:
     """Train a task, judge it out of time, calibrate it, and return the model.
 
-    The rows are those of the task whose labels are mature at `until`; for churn, monthly snapshots. A rolling-origin
-    backtest with a gap of horizon and lag fits the components of the task at every origin (for churn boosted trees, a
-    logistic regression on log features and BG/NBD); weights that minimise the log loss out of time blend them in
-    log-odds, and a line fitted on the latest mature rows calibrates the blend. What is reported is a replay: at each
-    origin only what was known then chose the weights and the line.
+    The rows are those of the task whose labels are mature at `until`: for churn, monthly snapshots. Fit learns from
+    censored partners as well, and close from pairs that are not mature yet where they help. A rolling-origin backtest
+    with a gap of horizon and lag fits the components of the task at every origin (for churn boosted trees, a logistic
+    regression on log features and BG/NBD); weights that minimise the log loss out of time blend them in log-odds, and a
+    line fitted on the latest mature rows calibrates the blend. What is reported is a replay: at each origin only what
+    was known then chose the weights and the line. Propensity without dates, and the rates of peers that stand for close
+    where there are too few outcomes, have no origins: they are judged on groups of rows that were left out.
 
     Parameters
     ----------
@@ -96,9 +98,16 @@ def trained(eco: Ecosystem, task: Task, *, until: dt.datetime, trials: int, seed
     if (stale := tasks.staleness(eco, task, until)) is not None:
         # a champion that learnt silence from missing rows would be wrong every night from now on
         raise NotEnoughDataError(f"{task.name} is not trained until {until:%Y-%m-%d}: {stale}")
-    with progress.stage(f"{task.name}: features and labels until {until:%Y-%m-%d}"):
-        recipe = recipe_of(eco, task, until=until, seed=seed, origins=origins_for(trials, task.gap(eco)))
+    recipe = prepared(eco, task, until=until, trials=trials, seed=seed, progress=progress)
     return finished(recipe, eco, trials=trials, progress=progress)
+
+
+def prepared(
+    eco: Ecosystem, task: Task, *, until: dt.datetime, trials: int, seed: int, progress: Progress
+) -> Trainable:
+    """Build the rows and say how a model is made, with as many origins at hand as its tuning takes."""
+    with progress.stage(f"{task.name}: features and labels until {until:%Y-%m-%d}"):
+        return recipe_of(eco, task, until=until, seed=seed, origins=origins_for(trials, task.gap(eco)))
 
 
 def finished(recipe: Trainable, eco: Ecosystem, *, trials: int, progress: Progress) -> Trained:

@@ -22,8 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from partnerml.progress import Progress
-from partnerml.training._churn import PRIOR_VARIANCE
-from partnerml.training._recipe import MAX_FOLDS
+from partnerml.training._recipe import MAX_FOLDS, PRIOR_VARIANCE
 
 if TYPE_CHECKING:
     from partnerml.models import Backtest, Difference, Fold, Learner, Parameter, Search
@@ -164,8 +163,7 @@ def tuned(recipe: Recipe, backtest: Backtest, *, trials: int, database: Path, pr
 
     judged, said = replay(backtest)
     reported = [pd.Timestamp(cut) for cut in sorted(backtest.cut[judged].unique())]
-    maturity = pd.Timedelta((recipe.gap if recipe.maturity is None else recipe.maturity) + recipe.embargo)
-    chosen = split(recipe.folds, reported, recipe.data.as_of, maturity)
+    chosen = split(recipe.folds, reported, recipe.data.as_of, recipe.matured_after)
     space = space_of(tuple(recipe.learners()))
     if not space:
         return _kept(recipe, backtest, _nothing(trials), "none of the components has a parameter to tune")
