@@ -262,3 +262,31 @@ def test_moments_outside_the_simulation_are_refused(world: SyntheticEcosystem, a
 def test_labels_beyond_the_end_are_refused(world: SyntheticEcosystem) -> None:
     with pytest.raises(InputError, match="reach beyond the simulated days"):
         world.truth.churned(dt.datetime(2025, 9, 1, tzinfo=dt.UTC))
+
+
+def test_the_chance_of_a_pair_is_that_of_the_assignment_that_was_made():
+    world = simulate(partners=300, months=10, seed=4)
+    truth = world.truth
+    made = truth.assignments
+    day = made.assigned // _world.DAY
+    for start in np.unique(day[np.isfinite(made.propensity)])[[20, 120, 250]]:
+        rows = np.flatnonzero(np.isfinite(made.propensity) & (day == start))
+        # offers that go on to the next partner are decided the day before some of them are made
+        rows = rows[truth.leads.created[made.lead[rows]] // _world.DAY == start]
+        found = truth.pair_probability(
+            truth.lead_ids[made.lead[rows]],
+            truth.partner_ids[made.partner[rows]],
+            at=dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=int(start)),
+            open_leads=made.load[rows],
+            horizon_days=10_000,
+        )
+        ever = truth.win_probability(horizon_days=None)["win_probability"].to_numpy()[rows]
+        assert found == pytest.approx(ever, abs=1e-12)
+
+
+def test_a_pair_of_nobody_is_refused():
+    truth = simulate(partners=20, months=2, seed=0).truth
+    with pytest.raises(InputError, match="none of this world"):
+        truth.pair_probability(
+            ["nobody"], [truth.partner_ids[0]], at=dt.datetime(2024, 1, 2, tzinfo=dt.UTC), open_leads=[0]
+        )

@@ -224,8 +224,7 @@ class _Router:
         mixture = (1 - EXPLORATION) * greedy + EXPLORATION * uniform
         rows = np.arange(len(lead))
         partner, load = who[rows, chosen], self.load[who[rows, chosen]]
-        logit = LEAD_WIN_BASE + self.world.skill[partner] + WIN_MATCH * match[rows, chosen]
-        logit = logit + LEAD_WIN_KM * np.minimum(distance[rows, chosen], 900) + LEAD_WIN_LOAD * np.minimum(load, 8)
+        logit = pair_log_odds(self.world, self.leads, lead, partner, day=day, load=load)
         self.tried[lead, attempt] = partner
         return {
             "lead": lead,
@@ -238,16 +237,30 @@ class _Router:
         }
 
     def _distance(self, lead: Ints, who: Ints, day: int) -> Floats:
-        latitude, longitude = self.world.place_at(who, day)
-        at_latitude, at_longitude = lead_place(self.leads, lead)
-        result: Floats = distance_km(at_latitude[:, None], at_longitude[:, None], latitude, longitude)
-        return result
+        return _apart(self.world, self.leads, lead[:, None], who, day=day)
+
+
+def pair_log_odds(world: World, leads: Leads, lead: Ints, partner: Ints, *, day: int, load: Ints) -> Floats:
+    """Return the log-odds that partners win leads that they keep, by the load that they have, shape (n,)."""
+    match = (world.verticals_at(partner, day) >> leads.vertical[lead]) & 1
+    near = LEAD_WIN_KM * np.minimum(_apart(world, leads, lead, partner, day=day), 900)
+    logit = LEAD_WIN_BASE + world.skill[partner] + WIN_MATCH * match
+    result: Floats = logit + near + LEAD_WIN_LOAD * np.minimum(load, 8)
+    return result
+
+
+def _apart(world: World, leads: Leads, lead: Ints, partner: Ints, *, day: int) -> Floats:
+    """Return how far partners are from leads on a day, in kilometres."""
+    latitude, longitude = world.place_at(partner, day)
+    at_latitude, at_longitude = lead_place(leads, lead)
+    result: Floats = distance_km(at_latitude, at_longitude, latitude, longitude)
+    return result
 
 
 def lead_place(leads: Leads, lead: Ints) -> tuple[Floats, Floats]:
     """Return latitude and longitude of leads, in degrees."""
     city, shift = leads.city[lead], leads.shift[lead]
-    return CITY_LATITUDE[city] + shift[:, 0], CITY_LONGITUDE[city] + shift[:, 1]
+    return CITY_LATITUDE[city] + shift[..., 0], CITY_LONGITUDE[city] + shift[..., 1]
 
 
 def _grouped(group: Ints, order: Ints, groups: int) -> tuple[Ints, Ints, Ints]:

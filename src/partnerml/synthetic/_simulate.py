@@ -138,7 +138,7 @@ def _play(world: World, *, seed: int) -> tuple[dict[str, Any], Truth]:
     }
     ids = _partner_tables.partner_ids(arrow.arange(world.n)).to_numpy(zero_copy_only=False)
     names = _tables.lead_ids(arrow.arange(leads.n)).to_numpy(zero_copy_only=False)
-    return tables, Truth(ids, names, world, engagement, deals, assignments)
+    return tables, Truth(ids, names, world, engagement, deals, assignments, leads)
 
 
 def _first_day(start: str | dt.date) -> dt.date:

@@ -16,7 +16,7 @@ import pandas as pd
 from partnerml.errors import InputError
 from partnerml.synthetic._deals import WON, Deals
 from partnerml.synthetic._engagement import Actions, Engagement
-from partnerml.synthetic._leads import Assignments
+from partnerml.synthetic._leads import Assignments, Leads, pair_log_odds
 from partnerml.synthetic._world import (
     DAY,
     DEAL_MARK,
@@ -57,7 +57,7 @@ class Truth:
     ----------
     partner_ids, lead_ids : array of str
         Names of the partners and leads to which the arrays below refer by position.
-    world, engagement, deals, assignments
+    world, engagement, deals, assignments, leads
         What was simulated, whether on record or not.
     """
 
@@ -67,6 +67,7 @@ class Truth:
     engagement: Engagement
     deals: Deals
     assignments: Assignments
+    leads: Leads
 
     def path(self) -> pd.DataFrame:
         """Return every change of latent state: partner_id, since (UTC), state."""
@@ -172,6 +173,37 @@ class Truth:
                 "win_probability": made.win_probability * in_time,
             }
         )
+
+    def pair_probability(
+        self, lead_id: Any, partner_id: Any, *, at: dt.datetime, open_leads: Any, horizon_days: int = 180
+    ) -> Floats:
+        """Return the true chance that each pair would be won, whether the lead was given to that partner or not.
+
+        Parameters
+        ----------
+        lead_id, partner_id : sequence of str, shape (n,)
+        at : datetime
+            The midnight of the day on which the partner gets the lead.
+        open_leads : array of shape (n,)
+            How many leads the partner holds by then.
+        horizon_days : int
+            Won within so many days.
+
+        Returns
+        -------
+        array of shape (n,)
+        """
+        leads, partners = (
+            pd.Index(np.asarray(ids)).get_indexer(np.asarray(asked))
+            for ids, asked in ((self.lead_ids, lead_id), (self.partner_ids, partner_id))
+        )
+        if (leads < 0).any() or (partners < 0).any():
+            raise InputError("pairs: a lead or partner is none of this world")
+        day = int(self.world.calendar.day_of(np.array([self._midnight(at)]))[0])
+        closes = np.cumsum(closing())
+        logit = pair_log_odds(self.world, self.leads, leads, partners, day=day, load=np.asarray(open_leads))
+        won: Floats = sigmoid(logit) * closes[min(horizon_days, len(closes)) - 1]
+        return won
 
     def success_probability(self, *, days: int = 365) -> pd.Series:
         """Return the chance of taking part in a won deal within `days` of joining, given the traits at joining.
