@@ -16,12 +16,13 @@ from partnerml.config._evaluation import EvaluationConfig
 from partnerml.config._features import FeaturesConfig, TraitsConfig
 from partnerml.config._outreach import OutreachConfig
 from partnerml.config._reading import absolute, apply_override, explain, parse_yaml
+from partnerml.config._routing import RoutingConfig
 from partnerml.config._tasks import TasksConfig
 from partnerml.config._tuning import TuningConfig
 from partnerml.errors import ConfigError
 
 # known to the contract, not to this version: refused by name, so that nobody takes the silence for a result
-_LATER_SECTIONS = ("routing", "monitoring")
+_LATER_SECTIONS = ("monitoring",)
 
 
 class ValidationConfig(Model):
@@ -99,6 +100,9 @@ class Config(Model):
     mlflow: MlflowConfig = Field(default_factory=MlflowConfig, description="where models are registered")
     report: ReportConfig = Field(default_factory=ReportConfig, description="how scores are shown")
     outreach: OutreachConfig = Field(default_factory=OutreachConfig, description="whom to call first")
+    routing: RoutingConfig = Field(
+        default_factory=RoutingConfig, description="who may get a lead, how one is chosen, and for how long"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="of everything drawn; same input and seed, same bytes")
 
     @classmethod
@@ -180,6 +184,11 @@ class Config(Model):
     def tracking_uri(self) -> str:
         """MLflow's store."""
         return self.mlflow.tracking_uri or f"sqlite:///{self.out / 'mlflow.db'}"
+
+    @property
+    def ledger_url(self) -> str:
+        """The database of routing's decisions."""
+        return self.routing.ledger or f"sqlite:///{self.out / 'ledger.db'}"
 
     def resolved(self) -> dict[str, Any]:
         """Return every key with its value, as plain JSON values; `from_dict` reads it back."""

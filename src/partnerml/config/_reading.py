@@ -69,7 +69,10 @@ _PATHS = (
     ("output",),
     ("engine", "spill"),
     ("mlflow", "tracking_uri"),
+    ("routing", "ledger"),
 )
+# where a path is that of a database
+_STORES = ("mlflow", "routing")
 
 
 def absolute(tree: Any, base: Path, key: tuple[str, ...] = ()) -> Any:
@@ -79,7 +82,7 @@ def absolute(tree: Any, base: Path, key: tuple[str, ...] = ()) -> Any:
     if isinstance(tree, list):
         return [absolute(item, base, key) for item in tree]
     if isinstance(tree, str) and any(_matches(key, pattern) for pattern in _PATHS):
-        return _absolute_path(tree, base, is_store=key[0] == "mlflow")
+        return _absolute_path(tree, base, is_store=key[0] in _STORES)
     return tree
 
 

@@ -1,0 +1,186 @@
+"""What partners have, by what it is: of ten thousand a lead concerns a few hundred, and only those are looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from partnerml.pairs import Lists
+
+if TYPE_CHECKING:
+    from partnerml.routing._partners import Partners
+    from partnerml.routing._snapshot import Snapshot
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Moments = npt.NDArray[np.datetime64]
+_REGIONS, _SHIFT = 1 << 32, 2  # more than any vocabulary has; codes begin at -2
+_INTEGERS = np.iinfo(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Postings:
+    """Places by their code.
+
+    Attributes
+    ----------
+    code : array of int, shape (k,)
+        In order.
+    place : array of int, shape (k,)
+    """
+
+    code: Ints
+    place: Ints
+
+    @classmethod
+    def of(cls, codes: Ints, places: Ints | None = None) -> Self:
+        """Take the code of each place; by default the places are 0, 1, 2, ..."""
+        order = np.argsort(codes, kind="stable")
+        return cls(codes[order], order if places is None else places[order])
+
+    @classmethod
+    def of_lists(cls, lists: Lists) -> Self:
+        """Take lists of codes, one for each place."""
+        count = lists.rows.everything.count
+        return cls.of(lists.item, np.repeat(np.arange(len(count)), count))
+
+    def of_one(self, code: int) -> Ints:
+        """Return the places of a code."""
+        low, high = self.code.searchsorted((code, code + 1))
+        return self.place[low:high]
+
+    def of_any(self, codes: Iterable[int]) -> Ints:
+        """Return the places of some codes, one code after the other."""
+        return np.concatenate([np.zeros(0, dtype=np.int64), *(self.of_one(code) for code in dict.fromkeys(codes))])
+
+
+@dataclasses.dataclass(frozen=True)
+class Spans:
+    """From when and until when something holds, half-open; as integers, which compare faster than moments.
+
+    Attributes
+    ----------
+    since, until : array of int, shape (k,)
+        Microseconds since 1970.
+    """
+
+    since: Ints
+    until: Ints
+
+    @classmethod
+    def of(cls, since: Moments, *until: Moments) -> Self:
+        """Take moments, NaT where there is no beginning or no end; of several ends the first counts."""
+        ends = [_integers(end, missing=_INTEGERS.max) for end in until]
+        return cls(_integers(since, missing=_INTEGERS.min), np.minimum.reduce(ends))
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether everything holds at any moment."""
+        return bool((self.since == _INTEGERS.min).all() and (self.until == _INTEGERS.max).all())
+
+    def hold(self, moment: np.datetime64, places: Any = slice(None)) -> Bools:
+        """Return what holds at a moment."""
+        now = moment.astype(np.int64)
+        found: Bools = (self.since[places] <= now) & (self.until[places] > now)
+        return found
+
+
+def place_code(country: Any, region: Any) -> Any:
+    """Return one code for a country and a region, each a code of its vocabulary, negative where there is none."""
+    return (country + _SHIFT) * _REGIONS + region + _SHIFT
+
+
+def _integers(moments: Moments, *, missing: int) -> Ints:
+    return np.where(np.isnat(moments), missing, moments.astype("datetime64[us]").astype(np.int64))
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """The lists of a snapshot's partners, by what is in them.
+
+    Attributes
+    ----------
+    verticals, languages : Postings
+        Partners by code.
+    any_vertical, any_language : array of bool, shape (n,)
+        Partners that name none.
+    certifications, areas : Postings
+        Rows of certifications by code, and rows of territories by country and region (`place_code`).
+    membership, certified, valid : Spans
+        Of partners, rows of certifications, and rows of territories.
+    anywhere : array of bool, shape (n,), or None
+        Partners without rows of territories; None where a row begins or ends, and this depends on the moment.
+    blind : bool
+        Whether a circle has no centre.
+    tiers : list of str
+        Those that partners have, "" for none.
+    places : list of tuple
+        Time zones, countries and regions that partners work in, None where unknown.
+    tier, place : array of int, shape (n,)
+        Position in `tiers` and `places`.
+    """
+
+    verticals: Postings
+    languages: Postings
+    any_vertical: Bools
+    any_language: Bools
+    certifications: Postings
+    areas: Postings
+    membership: Spans
+    certified: Spans
+    valid: Spans
+    anywhere: Bools | None
+    blind: bool
+    tiers: list[str]
+    tier: Ints
+    places: list[tuple[str | None, str | None, str | None]]
+    place: Ints
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Self:
+        """Index a snapshot."""
+        facts, partners, held = snapshot.facts, snapshot.partners, snapshot.certifications
+        areas = facts.territories
+        valid = Spans.of(snapshot.territories["valid_from"], snapshot.territories["valid_to"])
+        zones = [None if code < 0 else partners.time_zones[code] for code in partners.time_zone]
+        tiers, tier = _coded([name or "" for name in partners.tier])
+        places, place = _coded(list(zip(zones, partners.country, partners.region, strict=True)))
+        return cls(
+            verticals=Postings.of_lists(facts.verticals),
+            languages=Postings.of_lists(facts.languages),
+            any_vertical=facts.verticals.rows.everything.count == 0,
+            any_language=facts.languages.rows.everything.count == 0,
+            certifications=Postings.of(held.code),
+            areas=Postings.of(place_code(areas.country, areas.region)),
+            membership=Spans.of(partners.joined_at, partners.left_at),
+            certified=Spans.of(held.earned_at, held.expires_at, held.revoked_at),
+            valid=valid,
+            anywhere=areas.rows.everything.count == 0 if valid.is_endless else None,
+            blind=bool((areas.circle & np.isnan(areas.point[0])).any()),
+            tiers=tiers,
+            tier=tier,
+            places=places,
+            place=place,
+        )
+
+
+def _coded(values: Sequence[Any]) -> tuple[list[Any], Ints]:
+    number = {value: code for code, value in enumerate(dict.fromkeys(values))}
+    return list(number), np.array([number[value] for value in values], dtype=np.int64)
+
+
+# kept by the partners, which copies of a snapshot with other prices share
+_MADE: weakref.WeakKeyDictionary[Partners, Index] = weakref.WeakKeyDictionary()
+
+
+def index_of(snapshot: Snapshot) -> Index:
+    """Return the index of a snapshot, made once."""
+    found = _MADE.get(snapshot.partners)
+    if found is None:
+        found = _MADE[snapshot.partners] = Index.of(snapshot)
+    return found

@@ -1,0 +1,93 @@
+"""What a rule of engagement is: a small named value."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from partnerml.errors import ConfigError
+
+if TYPE_CHECKING:
+    from partnerml.routing._situation import Situation
+
+Bools = npt.NDArray[np.bool_]
+Mask = Callable[["Situation"], Any]
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+
+
+def _no_evidence(situation: Situation, row: int) -> str:
+    return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One rule of who may get a lead.
+
+    Parameters
+    ----------
+    name : str
+        As the configuration calls it: lower-case letters, digits and underscores.
+    words : str
+        What a partner does that passes, such as ``"covers the lead's place"``.
+    passes : callable
+        Takes a `Situation` and returns which of its partners pass: an array of bool of shape (n,), in the order of
+        ``situation.snapshot.partners``.
+    failed : callable, optional
+        Takes a `Situation` and the row of a partner who does not pass, and returns why in words. That partner may get
+        to read it: it tells the partner's own facts and the lead's, and nothing of any other partner.
+    enabled : bool
+        Whether it is asked where the configuration does not say.
+    narrows : bool
+        A rule that narrows is asked last, of those who are left: if any of them passes, only such partners remain.
+    apart : mapping of str to callable
+        Of those that fail, which are counted under a name of their own.
+
+    Raises
+    ------
+    ConfigError
+        If the name is none.
+    """
+
+    name: str
+    words: str
+    passes: Mask
+    failed: Callable[[Situation, int], str] = _no_evidence
+    enabled: bool = True
+    narrows: bool = False
+    apart: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if _NAME.fullmatch(self.name) is None:
+            raise ConfigError(
+                f"rule {self.name!r}: a name has lower-case letters, digits and underscores, and begins with a letter"
+            )
+
+    def mask(self, situation: Situation) -> Bools:
+        """Return which partners pass.
+
+        Raises
+        ------
+        ConfigError
+            If the rule returns anything else.
+        """
+        return _checked(self.name, self.passes, situation)
+
+    def counted_apart(self, situation: Situation) -> dict[str, Bools]:
+        """Return which partners are counted under other names."""
+        return {name: _checked(name, mask, situation) for name, mask in self.apart.items()}
+
+
+def _checked(name: str, passes: Mask, situation: Situation) -> Bools:
+    found = np.asarray(passes(situation))
+    n = len(situation.snapshot)
+    if found.dtype != np.bool_ or found.shape != (n,):
+        raise ConfigError(
+            f"rule {name!r} must return an array of bool of shape ({n},), one for each partner; got {found.dtype} of "
+            f"shape {found.shape}"
+        )
+    return found

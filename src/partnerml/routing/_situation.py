@@ -1,0 +1,115 @@
+"""What a decision looks at: a lead at a moment, the snapshot, and what partners hold by then."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from partnerml.pairs import LEAD_COLUMNS, Leads
+from partnerml.routing._lead import Lead
+from partnerml.routing._territory import Held, held
+
+if TYPE_CHECKING:
+    from partnerml.config._routing import RoutingConfig
+    from partnerml.pairs._arrays import Ints
+    from partnerml.routing._snapshot import Snapshot
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What partners have been given, by the rows of the snapshot.
+
+    Attributes
+    ----------
+    day, week : array of int, shape (n,)
+        Offers of the day and the ISO week that it is in the partner's time zone.
+    open : array of int, shape (n,)
+        Leads that the partner holds: live offers and accepted leads that are not closed.
+    """
+
+    day: Ints
+    week: Ints
+    open: Ints
+
+    @classmethod
+    def none(cls, n: int) -> Self:
+        """Return the load of partners that have been given nothing."""
+        return cls(*(np.zeros(n, dtype=np.int64) for _ in dataclasses.fields(cls)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """An earlier lead, which may be the same.
+
+    Attributes
+    ----------
+    lead_id : str
+    partner_id : str or None
+        Who has it, or had it last.
+    created_at : datetime
+        When it came, zoned UTC.
+    account_id, domain : str or None
+    name : str or None
+        Of the company, normalised (`partnerml.routing._names.normalised`).
+    country : str or None
+    """
+
+    lead_id: str
+    partner_id: str | None
+    created_at: dt.datetime
+    account_id: str | None = None
+    domain: str | None = None
+    name: str | None = None
+    country: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    """All that a decision about one lead depends on, apart from chance.
+
+    Attributes
+    ----------
+    lead : Lead
+    moment : datetime
+        Of the decision, zoned UTC.
+    snapshot : Snapshot
+    load : Load
+    had : frozenset of str
+        Partners that have had the lead before.
+    matches : sequence of Match
+        Earlier leads of the ledger.
+    config : RoutingConfig
+    """
+
+    lead: Lead
+    moment: dt.datetime
+    snapshot: Snapshot
+    load: Load
+    had: frozenset[str]
+    matches: Sequence[Match]
+    config: RoutingConfig
+
+    @functools.cached_property
+    def encoded(self) -> Leads:
+        """The lead against the vocabularies of the snapshot's current values, which the rules read."""
+        return Leads.of(lead_columns(self.lead), self.snapshot.facts, n=1)
+
+    @functools.cached_property
+    def territory(self) -> Held:
+        """Which territories hold the lead; more than one rule asks for it."""
+        return held(self)
+
+    @functools.cached_property
+    def now(self) -> np.datetime64:
+        """The moment as it lies in arrays: naive UTC."""
+        return np.datetime64(self.moment.astimezone(dt.UTC).replace(tzinfo=None), "us")
+
+
+def lead_columns(lead: Lead) -> dict[str, list[object]]:
+    """Return the columns of one lead that pairs are made of."""
+    return {name: [lead.values[name]] for name in LEAD_COLUMNS if name in lead.values}
