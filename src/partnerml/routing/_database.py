@@ -1,0 +1,210 @@
+"""The database of the ledger: how it is opened, how a transaction begins, and what its errors mean.
+
+SQLite: one file in write-ahead mode, forced to disk at every commit; a turn begins with ``BEGIN IMMEDIATE`` and so is
+the only writer. Without a file it lives in memory. PostgreSQL: a turn takes an advisory lock that ends with its
+transaction; every statement in it sees what was committed before the lock was had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+from partnerml.errors import BusyError, ConfigError, InternalError, MissingExtraError, PartnermlError, SourceError
+
+WAIT = 30.0  # seconds for which a writer waits for another
+_READING = "partnerml_reading"
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(7203648121)")
+_SETTINGS = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA synchronous = FULL",  # what has been answered survives a loss of power
+    "PRAGMA secure_delete = ON",  # what is forgotten is overwritten
+    # pages between two copies of the log into the file: at 1,000, more than one commit in a hundred would wait for one
+    "PRAGMA wal_autocheckpoint = 4000",
+)
+_KNOWN = "sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
+
+
+class Database:
+    """One database, used by one process and any number of its threads.
+
+    Parameters
+    ----------
+    url : str or None
+        None = in memory.
+
+    Raises
+    ------
+    ConfigError
+        If the address is none that is known.
+    SourceError
+        If it cannot be opened.
+    """
+
+    def __init__(self, url: str | None) -> None:
+        parsed = _parsed(url)
+        self.sqlite = parsed.get_backend_name() == "sqlite"
+        self.in_memory = self.sqlite and parsed.database in (None, "", ":memory:")
+        self.place = "the ledger in memory" if self.in_memory else parsed.render_as_string(hide_password=True)
+        self._lock, self._owner, self._pid = threading.Lock(), 0, os.getpid()
+        self._engine = self._made(parsed)
+
+    def _made(self, url: sa.URL) -> sa.Engine:
+        try:
+            if self.sqlite:
+                return _sqlite(url, in_memory=self.in_memory)
+            engine = sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True)
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                "psycopg is needed for a ledger on PostgreSQL and is not installed; install it with: "
+                'pip install "partnerml[postgresql]"'
+            ) from error
+        event.listen(engine, "connect", _limit_waiting)
+        return engine
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Begin a transaction that no other writer can be in; it is committed at the end, or nothing of it.
+
+        Raises
+        ------
+        BusyError
+            If another writer does not end.
+        SourceError
+            If the database cannot be reached or written.
+        """
+        with self._alone(), self._told(), self._engine.connect() as connection, connection.begin():
+            if not self.sqlite:
+                connection.execute(_LOCK)
+            yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Begin a transaction that reads what has been committed, and waits for no writer."""
+        # in memory there is one connection alone, which a writer may be using
+        alone = self._alone() if self.in_memory else contextlib.nullcontext()
+        with alone, self._told(), self._engine.connect() as connection:
+            options = {_READING: True} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
+            with connection.execution_options(**options).begin():
+                yield connection
+
+    def settle(self) -> None:
+        """Let no former content stay in the log of changes of a SQLite file."""
+        if self.sqlite and not self.in_memory:
+            with self._told(), contextlib.closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close all connections; a ledger in memory is gone with them."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._pid != os.getpid():  # a fork: the connections belong to the parent, and its threads are not here
+            self._engine.dispose(close=False)
+            self._lock, self._owner, self._pid = threading.Lock(), 0, os.getpid()
+        if self._owner == threading.get_ident():
+            raise InternalError("a turn of the ledger was begun within another one, which would wait for itself")
+        with self._lock:
+            self._owner = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._owner = 0
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except PartnermlError:
+            raise
+        except OperationalError as error:
+            raise self._failure(error) from error
+        except DBAPIError as error:
+            raise InternalError(f"{self.place} refused what partnerml asked of it: {error.orig}") from error
+
+    def _failure(self, error: OperationalError) -> PartnermlError:
+        told = " ".join(str(error.orig).split()) or type(error.orig).__name__
+        if "locked" in told or "lock timeout" in told:
+            return BusyError(
+                f"{self.place} has been in use by another process for {WAIT:.0f} s; wait until it has ended and ask "
+                "again, or use PostgreSQL where many processes write"
+            )
+        return SourceError(
+            f"{self.place} cannot be used: {told}; what has not been answered is not in the ledger: "
+            "see that the database can be reached and written, and ask again"
+        )
+
+
+def _parsed(url: str | None) -> sa.URL:
+    if url is None:
+        return sa.make_url("sqlite://")
+    try:
+        parsed = sa.make_url(url)
+        backend = parsed.get_backend_name()
+        if backend == "sqlite":
+            return parsed.set(drivername="sqlite+pysqlite")
+        if parsed.drivername in ("postgresql", "postgresql+psycopg"):
+            return parsed.set(drivername="postgresql+psycopg")
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        # the text may hold a password: it is not shown
+        raise ConfigError(f"the address of the ledger cannot be read; it is {_KNOWN}") from error
+    raise ConfigError(f"a ledger on {parsed.drivername} is not known; its address is {_KNOWN}")
+
+
+def _sqlite(url: sa.URL, *, in_memory: bool) -> sa.Engine:
+    if in_memory:
+        # one connection for all threads, which take turns
+        engine = sa.create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        path = Path(str(url.database))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SourceError(f"the folder of the ledger {path} cannot be made: {error.strerror}") from error
+        # threads give their connections back to one pool
+        engine = sa.create_engine(url, connect_args={"check_same_thread": False, "timeout": WAIT})
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: Any, _: Any) -> None:
+    """Set up a connection to SQLite: transactions begin where we say."""
+    connection.isolation_level = None
+    for statement in _SETTINGS:
+        connection.execute(statement)
+    until = time.monotonic() + WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # for this one change SQLite does not wait by itself: several processes may open a new ledger at once
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _begin(connection: sa.Connection) -> None:
+    reads = connection.get_execution_options().get(_READING, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _limit_waiting(connection: Any, _: Any) -> None:
+    """Set up a connection to PostgreSQL: who waits is told, and who hangs in a turn does not stop all others."""
+    connection.autocommit = True
+    connection.execute(f"SET lock_timeout = '{WAIT:.0f}s'")
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{2 * WAIT:.0f}s'")
+    connection.autocommit = False

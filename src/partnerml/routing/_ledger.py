@@ -1,0 +1,350 @@
+"""The ledger: every decision, every offer and every unit of capacity, in one database and one transaction each."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from partnerml import __version__
+from partnerml.errors import InputError
+from partnerml.moments import Moment
+from partnerml.moments import moment as zoned
+from partnerml.routing import _queries as queries
+from partnerml.routing import _schema as tables
+from partnerml.routing._capacity import Fold, PartnerCapacity
+from partnerml.routing._database import Database
+from partnerml.routing._memory import Memory
+from partnerml.routing._offers import STATES, Offer
+from partnerml.routing._schema import micros, moment_of, prepare
+from partnerml.routing._situation import Load, Match
+from partnerml.routing._turn import Latest, Turn, match_of
+from partnerml.routing._vectors import Vector
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Latest", "Ledger", "State", "Turn"]
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What a decision was made of, as it was then; with its snapshot it can be made again.
+
+    Attributes
+    ----------
+    decision_id, lead_id : str
+    number : int
+        How many decisions the lead had had.
+    moment : datetime
+    text : str
+        The decision as JSON.
+    payload : str
+        Of the lead.
+    had : frozenset of str
+    matches : sequence of Match
+    credit : mapping of str to float
+    fold : Fold
+        Units of all partners.
+    vector : Vector or None
+        What the policy chose from.
+    """
+
+    decision_id: str
+    lead_id: str
+    number: int
+    moment: dt.datetime
+    text: str
+    payload: str
+    had: frozenset[str]
+    matches: Sequence[Match]
+    credit: Mapping[str, float]
+    fold: Fold
+    vector: Vector | None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The decision as plain values."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
+
+    def load(self, capacity: PartnerCapacity) -> Load:
+        """Return what the partners of its snapshot had been given."""
+        return self.fold.load(capacity, self.moment)
+
+
+class Ledger:
+    """Decisions, offers and capacity; made by `Ledger.open`.
+
+    Parameters
+    ----------
+    database : Database
+        With the tables of the ledger.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database, self._memory = database, Memory()
+
+    @classmethod
+    def open(cls, url: str | None = None) -> Self:
+        """Open a ledger, and make its tables where there are none.
+
+        Parameters
+        ----------
+        url : str or None
+            ``sqlite:///PATH``, or ``postgresql+psycopg://USER@HOST/DATABASE`` for many processes; None = in memory.
+
+        Raises
+        ------
+        ConfigError
+            If the address is none that is known.
+        SourceError
+            If the database cannot be opened, or its tables are of another version.
+        MissingExtraError
+            If the driver of PostgreSQL is not installed.
+        """
+        database = Database(url)
+        try:
+            with database.writing() as connection:
+                prepare(connection, place=database.place, made_by=__version__)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections; a ledger in memory is gone with them."""
+        self._database.close()
+
+    @property
+    def place(self) -> str:
+        """Where it is, without a password."""
+        return self._database.place
+
+    @contextlib.contextmanager
+    def turn(self, lead_id: str | None = None, *, moment: Moment) -> Iterator[Turn]:
+        """Begin one transaction, in which nobody else writes; an error in it undoes all of it.
+
+        Parameters
+        ----------
+        lead_id : str or None
+            The lead to look at; None where an offer leads to it.
+        moment : datetime, date or str
+            Now.
+
+        Raises
+        ------
+        BusyError
+            If another process does not end its turn.
+        SourceError
+            If the database cannot be reached or written. What was not answered is not in the ledger.
+        """
+        with self._undone_on_error(), self._database.writing() as connection:
+            yield Turn(connection, self._memory, lead_id=lead_id, moment=zoned(moment, name="now"))
+
+    @contextlib.contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._memory.forget()
+            raise
+
+    def offer(self, offer_id: str) -> Offer:
+        """Return an offer.
+
+        Raises
+        ------
+        InputError
+            If there is none of that id.
+        """
+        with self._database.reading() as connection:
+            return queries.find_offer(connection, offer_id)[1]
+
+    def offers(
+        self, *, status: str | None = None, lead_id: str | None = None, partner_id: str | None = None
+    ) -> list[Offer]:
+        """Return offers in the order in which they were made, all or some of them.
+
+        Raises
+        ------
+        InputError
+            If there is no such status.
+        """
+        if status is not None and status not in STATES:
+            raise InputError(f"an offer is one of {', '.join(STATES)}; got {status!r:.80}")
+        query = queries.OFFERS
+        for column, value in (
+            (tables.offers.c.status, status),
+            (tables.leads.c.lead_id, lead_id),
+            (tables.offers.c.partner_id, partner_id),
+        ):
+            query = query if value is None else query.where(column == queries.checked_text(value, column.name))
+        with self._database.reading() as connection:
+            return [queries.offer_of(row) for row in connection.execute(query)]
+
+    def overdue(self, now: Moment) -> list[Offer]:
+        """Return the live offers whose deadline has passed, the earliest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(queries.OVERDUE, {"now": micros(zoned(now, name="now"))}).all()
+            return [queries.offer_of(row) for row in rows]
+
+    def text(self, decision_id: str) -> str:
+        """Return a decision as it was given, byte for byte.
+
+        Raises
+        ------
+        InputError
+            If there is none of that id.
+        """
+        with self._database.reading() as connection:
+            return str(queries.find_decision(connection, decision_id).document)
+
+    def state_at(self, decision_id: str) -> State:
+        """Return what a decision was made of, as it was then.
+
+        Raises
+        ------
+        InputError
+            If there is no such decision, or its lead has been forgotten.
+        """
+        with self._database.reading() as connection:
+            row = queries.find_decision(connection, decision_id)
+            if row.forgotten:
+                raise InputError(
+                    f"decision {decision_id} cannot be made again: what it was made of has been forgotten "
+                    "(`partnerml forget`); what was counted is still there"
+                )
+            moment = moment_of(row.decided_at)
+            packed = connection.execute(queries.VECTOR, {"of_decision": row.seq}).scalar()
+            had = connection.execute(queries.HAD, {"of_lead": row.lead, "before": row.number}).scalars()
+            return State(
+                decision_id=row.decision_id,
+                lead_id=row.lead_id,
+                number=row.number,
+                moment=moment,
+                text=row.document,
+                payload=row.payload,
+                had=frozenset(had),
+                matches=_matches(connection, row.matches),
+                credit=_credit(connection, row.after_credit),
+                fold=queries.folded(connection, moment, last=row.after_entry),
+                vector=None if packed is None else Vector.unpacked(packed),
+            )
+
+    def history(self, lead_id: str | None = None) -> pd.DataFrame:
+        """Return everything that happened, or what happened to one lead, in order.
+
+        Returns
+        -------
+        DataFrame
+            ``at``, ``lead_id``, ``what`` (``decided``, ``offered``, ``held``, an answer, an outcome, ``forgotten``),
+            ``status`` of decisions, ``decision_id``, ``offer_id``, ``partner_id``, ``by``, ``reason``, ``closed_at``
+            and ``amount``.
+        """
+        from partnerml.routing._history import told
+
+        with self._database.reading() as connection:
+            return told(connection, None if lead_id is None else queries.checked_id(lead_id, "lead_id"))
+
+    def export(self, what: str = "assignments") -> pd.DataFrame:
+        """Return what training and evaluation learn from.
+
+        Parameters
+        ----------
+        what : str
+            ``assignments``: the canonical table, with answers, outcomes and propensities. ``decisions``: each decision
+            with what was expected. ``vectors``: who each policy chose from, with what probabilities and how much room.
+
+        Raises
+        ------
+        InputError
+            If it is something else.
+        """
+        from partnerml.routing._export import FRAMES
+
+        if what not in FRAMES:
+            raise InputError(f"of a ledger one of {', '.join(FRAMES)} is exported; got {what!r:.80}")
+        with self._database.reading() as connection:
+            frame: pd.DataFrame = FRAMES[what](connection)
+            return frame
+
+    def forget(self, identifier: str, *, moment: Moment, by: str | None = None) -> int:
+        """Forget a lead, or all leads of an account: who it was, not what was counted.
+
+        Parameters
+        ----------
+        identifier : str
+            A lead_id or an account_id.
+        moment : datetime, date or str
+            Now.
+        by : str, optional
+            Who asked for it.
+
+        Returns
+        -------
+        int
+            How many leads have been forgotten.
+
+        Raises
+        ------
+        InputError
+            If there is none of that id.
+        """
+        from partnerml.routing._forget import forget
+
+        with self.turn(moment=moment) as turn:
+            count = forget(turn, queries.checked_id(identifier, "the id to forget"), by=by)
+        self._database.settle()
+        return count
+
+    def standing(self, *, now: Moment) -> tuple[Fold, dict[str, float]]:
+        """Return what partners have been given by a moment, and what round robin owes them."""
+        with self._database.reading() as connection:
+            credit = {row.partner_id: row.credit for row in connection.execute(queries.CREDITS)}
+            return queries.counted(connection, zoned(now, name="now")), credit
+
+    def fold_until(self, entry: int, *, moment: dt.datetime) -> Fold:
+        """Return what partners had been given when an entry was the last, as of a moment."""
+        with self._database.reading() as connection:
+            return queries.folded(connection, moment, last=entry)
+
+    def decided(self, start: dt.datetime, end: dt.datetime) -> list[tuple[str, str]]:
+        """Return decision and payload of each lead that was first decided in ``[start, end)``, as texts, in order."""
+        with self._database.reading() as connection:
+            rows = connection.execute(queries.FIRST_DECIDED, {"start": micros(start), "end": micros(end)})
+            return [(row.document, row.payload) for row in rows]
+
+    def audit(self) -> list[str]:
+        """Return what in the ledger is not as it must be: nothing, unless somebody else has written into it.
+
+        All entries are added up and held against the counters, the offers and the limits in force at the time.
+        """
+        from partnerml.routing._audit import audit
+
+        with self._database.reading() as connection:
+            return audit(connection)
+
+
+def _matches(connection: Any, stored: str | None) -> list[Match]:
+    if stored is None:
+        return []
+    pairs = json.loads(stored)
+    rows = {row.lead: row for row in queries.many(connection, queries.LEADS_NUMBERED, [lead for lead, _ in pairs])}
+    return [match_of(rows[lead], partner) for lead, partner in pairs]
+
+
+def _credit(connection: Any, last: int) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for changed in connection.execute(queries.CREDITS_UNTIL, {"last": last}).scalars():
+        found.update(json.loads(changed))
+    return found

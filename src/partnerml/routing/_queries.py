@@ -1,0 +1,240 @@
+"""What is asked of the tables of the ledger, and how rows become values."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam
+
+from partnerml.errors import DataError, InputError
+from partnerml.routing import _schema as tables
+from partnerml.routing._capacity import Entry, Fold
+from partnerml.routing._hours import day_number, week_number
+from partnerml.routing._offers import HOLDING, OFFERED, Offer
+from partnerml.routing._schema import DAY, OPEN, WEEK, maybe_moment, moment_of
+
+_LONGEST_ID = 200
+# a fold begins so long before the moment: somewhere it is still the day before, and clocks of machines differ
+_BEFORE = dt.timedelta(days=2)
+
+leads, decisions, offers = tables.leads.c, tables.decisions.c, tables.offers.c
+entries, counters = tables.entries.c, tables.counters.c
+
+FORGETS = sa.select(tables.ledger.c.forgets)
+# one row always: of a lead that is not there, it has only how many have been forgotten
+LEAD = (
+    sa.select(
+        tables.ledger.c.forgets,
+        leads.lead,
+        leads.lead_id,
+        leads.payload,
+        leads.forgotten,
+        decisions.seq,
+        decisions.decision_id,
+        decisions.number,
+        decisions.document,
+    )
+    .select_from(
+        tables.ledger.outerjoin(tables.leads, leads.lead_id == bindparam("of_lead_id")).outerjoin(
+            tables.decisions, decisions.lead == leads.lead
+        )
+    )
+    .order_by(decisions.number.desc())
+    .limit(1)
+)
+DECISION = (
+    sa.select(tables.decisions, leads.lead_id, leads.payload)
+    .select_from(tables.decisions.join(tables.leads))
+    .where(decisions.decision_id == bindparam("decision_id"))
+)
+FIRST_DECIDED = (
+    sa.select(decisions.document, leads.payload)
+    .select_from(tables.decisions.join(tables.leads))
+    .where(
+        decisions.number == 0,
+        decisions.forgotten == 0,
+        decisions.decided_at >= bindparam("start"),
+        decisions.decided_at < bindparam("end"),
+    )
+    .order_by(decisions.seq)
+)
+OFFERS = (
+    sa.select(tables.offers, leads.lead_id, decisions.number)
+    .select_from(tables.offers.join(tables.leads).join(tables.decisions, decisions.seq == offers.seq))
+    .order_by(offers.offer)
+)
+OFFERS_OF_LEAD = OFFERS.where(offers.lead == bindparam("of_lead"))
+OFFER = OFFERS.where(offers.offer_id == bindparam("id_of_offer"))
+OVERDUE = (
+    OFFERS.where(offers.status == OFFERED, offers.deadline <= bindparam("now"))
+    .order_by(None)
+    .order_by(offers.deadline, offers.offer)
+)
+_ENTRY = (
+    entries.seq,
+    entries.partner_id,
+    entries.day,
+    entries.week,
+    entries.d_day,
+    entries.d_week,
+    entries.d_open,
+)
+ENTRIES_AFTER = sa.select(*_ENTRY).where(entries.seq > bindparam("last")).order_by(entries.seq)
+ENTRIES_UNTIL = (
+    sa.select(*_ENTRY)
+    .where(
+        entries.seq <= bindparam("last"),
+        sa.or_(entries.d_open != 0, entries.week >= bindparam("week")),
+    )
+    .order_by(entries.seq)
+)
+LAST_ENTRY = sa.select(sa.func.coalesce(sa.func.max(entries.seq), 0))
+COUNTERS = sa.select(counters.kind, counters.period, counters.partner_id, counters.units).where(
+    counters.units > 0,
+    sa.or_(
+        counters.kind == OPEN,
+        sa.and_(counters.kind == DAY, counters.period >= bindparam("day")),
+        sa.and_(counters.kind == WEEK, counters.period >= bindparam("week")),
+    ),
+)
+LEADS_AFTER = (
+    sa.select(leads.lead, leads.lead_id, leads.created_at, leads.account_id, leads.domain, leads.name, leads.country)
+    .where(leads.lead > bindparam("last"), leads.created_at >= bindparam("since"), leads.forgotten == 0)
+    .order_by(leads.lead)
+)
+HOLDERS = sa.select(offers.lead, offers.partner_id).where(
+    offers.lead.in_(bindparam("those", expanding=True)), offers.status.in_(HOLDING)
+)
+DUPLICATES = (
+    sa.select(decisions.lead, decisions.partner_id)
+    .where(decisions.lead.in_(bindparam("those", expanding=True)), decisions.status == "duplicate")
+    .order_by(decisions.seq)
+)
+VECTOR = sa.select(tables.vectors.c.vector).where(tables.vectors.c.seq == bindparam("of_decision"))
+HAD = (
+    sa.select(offers.partner_id)
+    .select_from(tables.offers.join(tables.decisions, decisions.seq == offers.seq))
+    .where(offers.lead == bindparam("of_lead"), decisions.number < bindparam("before"))
+)
+LEADS_NUMBERED = sa.select(tables.leads).where(leads.lead.in_(bindparam("those", expanding=True)))
+CREDITS = sa.select(tables.owed.c.partner_id, tables.owed.c.credit)
+CREDITS_AFTER = (
+    sa.select(tables.owed_changes.c.change, tables.owed_changes.c.credits)
+    .where(tables.owed_changes.c.change > bindparam("last"))
+    .order_by(tables.owed_changes.c.change)
+)
+CREDITS_UNTIL = (
+    sa.select(tables.owed_changes.c.credits)
+    .where(tables.owed_changes.c.change <= bindparam("last"))
+    .order_by(tables.owed_changes.c.change)
+)
+LAST_CREDIT = sa.select(sa.func.coalesce(sa.func.max(tables.owed_changes.c.change), 0))
+
+
+def offer_of(row: Any) -> Offer:
+    """Return an offer as a value."""
+    return Offer(
+        offer_id=row.offer_id,
+        lead_id=row.lead_id,
+        partner_id=row.partner_id,
+        way=row.way,
+        status=row.status,
+        offered_at=moment_of(row.offered_at),
+        deadline=maybe_moment(row.deadline),
+        responded_at=maybe_moment(row.responded_at),
+        outcome=row.outcome,
+        closed_at=maybe_moment(row.closed_at),
+        amount=row.amount,
+        number=row.number,
+    )
+
+
+def beginning(moment: dt.datetime) -> tuple[int, int]:
+    """Return the day and the week from which on counters are read for a moment."""
+    date = (moment.astimezone(dt.UTC) - _BEFORE).date()
+    return day_number(date), week_number(date)
+
+
+def counted(connection: sa.Connection, moment: dt.datetime) -> Fold:
+    """Return the fold of all entries, from the counters that the database keeps."""
+    day, week = beginning(moment)
+    fold = Fold(seq=connection.execute(LAST_ENTRY).scalar_one(), since=day)
+    for kind, period, partner_id, units in connection.execute(COUNTERS, {"day": day, "week": week}):
+        if kind == OPEN:
+            fold.open[partner_id] = units
+        else:
+            (fold.day if kind == DAY else fold.week)[period][partner_id] = units
+    return fold
+
+
+def folded(connection: sa.Connection, moment: dt.datetime, *, last: int) -> Fold:
+    """Return the fold of the entries up to one of them, from the entries themselves."""
+    day, week = beginning(moment)
+    fold = Fold(since=day)
+    fold.add(Entry(*row) for row in connection.execute(ENTRIES_UNTIL, {"last": last, "week": week}))
+    return fold
+
+
+def find_offer(connection: sa.Connection, offer_id: str) -> tuple[Any, Offer]:
+    """Return the row of an offer, and the offer.
+
+    Raises
+    ------
+    InputError
+        If there is none of that id.
+    """
+    row = connection.execute(OFFER, {"id_of_offer": checked_id(offer_id, "offer_id")}).first()
+    if row is None:
+        raise InputError(f"there is no offer {offer_id!r} in this ledger; the decision on a lead names its offer")
+    return row, offer_of(row)
+
+
+def find_decision(connection: sa.Connection, decision_id: str) -> Any:
+    """Return the row of a decision.
+
+    Raises
+    ------
+    InputError
+        If there is none of that id.
+    """
+    row = connection.execute(DECISION, {"decision_id": checked_id(decision_id, "decision_id")}).first()
+    if row is None:
+        raise InputError(f"there is no decision {decision_id!r} in this ledger")
+    return row
+
+
+def checked_id(value: object, name: str) -> str:
+    """Return an id that the database can hold.
+
+    Raises
+    ------
+    DataError
+        If it is no text, or one that is no id.
+    """
+    told = f"{name} must be a text of 1 to {_LONGEST_ID} characters"
+    if not isinstance(value, str):
+        raise DataError(f"{told}; got {type(value).__name__}")
+    if not value or len(value) > _LONGEST_ID:
+        raise DataError(f"{told}; got {len(value)}")
+    return checked_text(value, name)
+
+
+def checked_text(value: str, name: str) -> str:
+    """Return a text that the database can hold.
+
+    Raises
+    ------
+    DataError
+        If it has a NUL or half a character in it.
+    """
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise DataError(f"{name} holds a NUL or half of a character, which no database keeps; got {value!r:.80}")
+    return value
+
+
+def many(connection: sa.Connection, query: Any, numbers: Sequence[int]) -> Sequence[Any]:
+    """Return the rows of some leads."""
+    return connection.execute(query, {"those": list(numbers)}).all() if numbers else ()
