@@ -95,6 +95,27 @@ class Blend:
         """Return the probability of the positive class, shape (n,)."""
         return np.asarray(expit(self.decision_function(X)))
 
+    def disagreement(self, log_odds: Mapping[str, ArrayLike]) -> Array:
+        """Return the weighted standard deviation of what each component alone would say, shape (n,).
+
+        That is its probability with the blend's calibration; 0 where there is one component.
+
+        Parameters
+        ----------
+        log_odds : mapping of str to array-like of shape (n,) or (bags, n)
+            Of each component; of one that has bags, what each of them says.
+        """
+        total = np.array(list(self.weights.values())).sum()
+        raw, shares = [], []
+        for name, weight in self.weights.items():
+            said = np.atleast_2d(np.asarray(log_odds[name], dtype=np.float64))
+            raw.append(said)
+            shares += [weight / total / len(said)] * len(said)
+        alone = expit(self.calibrator.apply(np.concatenate(raw) * total))
+        share = np.array(shares)[:, None]
+        centre = (share * alone).sum(axis=0)
+        return np.asarray(np.sqrt((share * (alone - centre) ** 2).sum(axis=0)))
+
     def contributions(self, X: pd.DataFrame) -> Array:
         """Return effects in calibrated log-odds, shape (n, p + 1): one for each of `feature_names_in_`, the base last.
 

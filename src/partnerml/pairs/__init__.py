@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from partnerml.pairs._arrays import Lists, Tally, Vocabulary
 from partnerml.pairs._facts import DIMENSIONS, PartnerFacts
-from partnerml.pairs._kernels import FEATURES, LIVE_FEATURES, OUTCOME_MEASURES, Pairing, routing_pairs
+from partnerml.pairs._kernels import (
+    FEATURES,
+    LIVE_FEATURES,
+    OUTCOME_MEASURES,
+    Pairing,
+    areas_hold,
+    routing_pairs,
+)
 from partnerml.pairs._leads import LEAD_COLUMNS, Leads, cell_values
 from partnerml.pairs._maths import (
     EARTH_KM,
@@ -37,6 +44,7 @@ __all__ = [
     "PartnerFacts",
     "Tally",
     "Vocabulary",
+    "areas_hold",
     "cell_values",
     "distance_km",
     "routing_pairs",

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from partnerml.errors import ConfigError
-from partnerml.pairs._arrays import NOTHING, Floats, Lists, Tally
-from partnerml.pairs._facts import DIMENSIONS, PartnerFacts
+from partnerml.pairs._arrays import NOTHING, Bools, Floats, Lists, Tally
+from partnerml.pairs._facts import DIMENSIONS, PartnerFacts, Territories
 from partnerml.pairs._leads import Leads, Wants
 from partnerml.pairs._maths import chord, distance_km, shrunken
 
@@ -117,12 +117,9 @@ def _place_level(p: Pairing) -> Any:
     return np.where((country == NOTHING) | (lead.country[p.lead] == NOTHING), np.nan, level)
 
 
-def _territory_level(p: Pairing) -> Any:
-    """Return the level of the most particular row that holds the lead; 0 if none does, NaN without rows."""
-    areas, leads = p.facts.territories, p.leads
-    part = areas.rows.at(p.row)
-    at, lead = part.position, part.each(p.lead)
-    holds = (areas.country[at] == NOTHING) | (areas.country[at] == leads.country[lead])
+def areas_hold(leads: Leads, areas: Territories, lead: Any, at: Any) -> Bools:
+    """Return which rows of territories hold a lead: one lead for all of them, or one for each."""
+    holds: Bools = (areas.country[at] == NOTHING) | (areas.country[at] == leads.country[lead])
     holds &= (areas.region[at] == NOTHING) | (areas.region[at] == leads.region[lead])
     holds &= (areas.prefix[at] == NOTHING) | (areas.prefix[at] == leads.postal[lead, areas.length[at]])
     point = leads.point[:, lead]
@@ -131,7 +128,15 @@ def _territory_level(p: Pairing) -> Any:
     inner = areas.verticals.rows.at(at)
     asked = leads.covered[inner.each(leads.vertical[lead]), areas.verticals.item[inner.position]]
     holds &= inner.fold(asked, np.logical_or, empty=True)
-    return part.fold(np.where(holds, areas.level[at], 0.0), np.maximum, empty=np.nan)
+    return holds
+
+
+def _territory_level(p: Pairing) -> Any:
+    """Return the level of the most particular row that holds the lead; 0 if none does, NaN without rows."""
+    areas = p.facts.territories
+    part = areas.rows.at(p.row)
+    holds = areas_hold(p.leads, areas, part.each(p.lead), part.position)
+    return part.fold(np.where(holds, areas.level[part.position], 0.0), np.maximum, empty=np.nan)
 
 
 def _similarity(p: Pairing) -> Any:

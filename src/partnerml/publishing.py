@@ -1,0 +1,186 @@
+"""Publishing: what routing needs, taken out of the tables and the registry, as one folder.
+
+``OUT/snapshots/ID/`` is named by its content and never changes; ``OUT/snapshots/current`` names the one to route by.
+Old ones stay: a decision is repeated with the snapshot that it was made with.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from partnerml import __version__, features
+from partnerml.errors import ConfigError, NoChampionError
+from partnerml.moments import Moment, is_midnight, moment
+from partnerml.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from partnerml.config import Config
+    from partnerml.ecosystem import Ecosystem
+    from partnerml.models import Model, Registered, Registry
+    from partnerml.pairs import PartnerFacts
+    from partnerml.routing._snapshot import Snapshot
+
+__all__ = ["publish", "routed_by", "snapshot_of", "snapshots_folder"]
+
+TASK = "close"
+_OPEN, _REGISTERED = "open", ("approved", "pending")
+_DEAL_COLUMNS = (
+    *("deal_id", "partner_id", "registered_at", "outcome", "registration_status", "protected_until"),
+    *("account_id", "lead_id", "country"),
+)
+
+
+def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) -> Path:
+    """Write a snapshot of an ecosystem and its close model, make it the one to route by, and return its folder.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    as_of : moment
+        00:00 UTC of the day that scores are as of.
+    progress : Progress, optional
+
+    Raises
+    ------
+    ConfigError
+        If `as_of` is not at 00:00 UTC.
+    NoChampionError
+        If no model of close was ever trained.
+    """
+    from partnerml.routing._snapshot_files import publish_current
+
+    told = progress or Progress.silent()
+    snapshot = snapshot_of(eco, as_of=as_of, progress=told)
+    with told.stage("writing the snapshot"):
+        folder = snapshots_folder(eco.config)
+        written = snapshot.write(folder)
+        publish_current(folder, written.name)
+    return written
+
+
+def snapshots_folder(config: Config) -> Path:
+    """Return where the snapshots of a configuration lie."""
+    return config.out / "snapshots"
+
+
+def snapshot_of(
+    eco: Ecosystem, *, as_of: Moment, model: Model | None = None, progress: Progress | None = None
+) -> Snapshot:
+    """Return the snapshot of an ecosystem, in memory.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    as_of : moment
+        00:00 UTC of the day.
+    model : Model, optional
+        Of close; by default the champion of the registry, and where none was promoted the challenger.
+    progress : Progress, optional
+    """
+    from partnerml.routing._scorer import ModelScorer
+    from partnerml.routing._snapshot import Snapshot
+
+    at, told = moment(as_of), progress or Progress.silent()
+    if not is_midnight(at):
+        raise ConfigError(f"a snapshot is as of 00:00 UTC of a day, since features are; got {at.isoformat()}")
+    versions = {"partnerml": __version__, "model": "given", "seed": str(eco.config.seed)}
+    if model is None:
+        model, versions["model"] = _registered(eco)
+    with told.stage("what is known of partners"):
+        known = features.partner_facts(eco, as_of=at)
+    with told.stage(f"features of {len(known):,} partners"):
+        scorer = ModelScorer.of(model, known, _features(eco, model, known, at))
+    with told.stage("tables of the snapshot"):
+        return Snapshot.of(
+            as_of=at,
+            partners=_table(eco, "partners"),
+            territories=_table(eco, "territories"),
+            certifications=_table(eco, "certifications"),
+            deals=_deals(eco),
+            accounts=_table(eco, "accounts"),
+            leads=_leads(eco, since=at - eco.config.routing.duplicates.window),
+            assignments=_table(eco, "assignments"),
+            scorer=scorer,
+            known=known,
+            config=eco.config.routing,
+            versions=versions | {"model_version": model.version},
+        )
+
+
+def routed_by(registry: Registry) -> tuple[Registered, str] | None:
+    """Return the model to route by, and what it is: the champion, else the challenger; None if there is neither."""
+    for alias in ("champion", "challenger"):
+        found = registry.current(TASK, alias=alias)
+        if found is not None:
+            return found, alias
+    return None
+
+
+def _registered(eco: Ecosystem) -> tuple[Model, str]:
+    """Return the model to route by, and what it is in the registry.
+
+    Raises
+    ------
+    NoChampionError
+        If there is neither champion nor challenger.
+    """
+    from partnerml.models import Registry
+
+    registry = Registry(eco.config.tracking_uri)
+    found = routed_by(registry)
+    if found is None:
+        raise NoChampionError(
+            f"there is no model of {TASK} to route by: run partnerml train {TASK} first. Where there are too few "
+            "outcomes for a model, it registers the rates of peers, and these can be published"
+        )
+    return registry.load(found[0].uri), found[1]
+
+
+def _features(eco: Ecosystem, model: Model, known: PartnerFacts, at: dt.datetime) -> pd.DataFrame:
+    """Return what the model reads of partners, in the order of what is known of them."""
+    from partnerml.features import Catalogue
+    from partnerml.pairs import FEATURES
+    from partnerml.routing._scorer import wanted
+
+    catalogue, names = Catalogue.from_dict(model.catalogue), set(wanted(model)) - set(FEATURES)
+    keys = pd.DataFrame({"partner_id": pd.Series(known.partner_id, dtype="str"), "as_of": pd.Timestamp(at)})
+    chosen = [name for name in catalogue.names if name in names]
+    if not chosen or keys.empty:
+        return pd.DataFrame({name: pd.Series(dtype="float64") for name in chosen}, index=range(len(keys)))
+    built = features.build_rows(eco, keys, catalogue=catalogue.only(chosen))
+    place = pd.Index(built.keys["partner_id"]).get_indexer(keys["partner_id"])
+    return built.X.take(place).reset_index(drop=True)
+
+
+def _table(eco: Ecosystem, name: str) -> pa.Table | None:
+    return eco.backend.to_pyarrow(eco.table(name)) if eco.has(name) else None
+
+
+def _leads(eco: Ecosystem, *, since: dt.datetime) -> pa.Table | None:
+    """Return the leads that another one may be the same as."""
+    if not eco.has("leads"):
+        return None
+    rows = eco.table("leads")
+    return eco.backend.to_pyarrow(rows.filter(rows.created_at >= since.replace(tzinfo=None)))
+
+
+def _deals(eco: Ecosystem) -> pa.Table | None:
+    """Return the open registered deals; one that names no partner is of the one that leads on it."""
+    if not eco.has("deals", "registration_status"):
+        return None
+    rows = eco.table("deals")
+    rows = rows.filter((rows.outcome == _OPEN) & rows.registration_status.isin(_REGISTERED))
+    rows = rows.select(*[name for name in _DEAL_COLUMNS if name in rows.columns])
+    if not eco.has("deal_partners", "is_primary"):
+        return eco.backend.to_pyarrow(rows)
+    shared = eco.table("deal_partners")
+    leads_on = shared.filter(shared.is_primary).group_by("deal_id").aggregate(primary=shared.partner_id.min())
+    joined = rows.left_join(leads_on, "deal_id").drop("deal_id_right")
+    known: Any = joined.partner_id.coalesce(joined.primary) if "partner_id" in rows.columns else joined.primary
+    return eco.backend.to_pyarrow(joined.mutate(partner_id=known).drop("primary"))

@@ -1,0 +1,286 @@
+"""Who scores lead and partner: the close model, rates where there is none, a function of one's own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from partnerml.errors import DataError, ModelError
+from partnerml.pairs import FEATURES, PSEUDO_COUNT, Leads, Pairing, PartnerFacts
+from partnerml.routing._meetings import Meetings, varies
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from partnerml.models import Model, PeerRate
+    from partnerml.models._binary import Columns
+    from partnerml.models._quick import Additive
+    from partnerml.routing._situation import Situation
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+_BELOW_ONE = 1e-9
+_LITTLE = 0.03  # of all that features add
+
+
+class Scored:
+    """What a scorer says of some partners.
+
+    Parameters
+    ----------
+    p : array, shape (m,)
+        P(won) if the partner keeps the lead.
+    spread : callable
+        Returns how uncertain each of them is, as a standard deviation of p; asked for by few policies.
+    """
+
+    def __init__(self, p: Floats, spread: Callable[[], Floats] | None = None) -> None:
+        self.p = p
+        self._spread = spread
+
+    @functools.cached_property
+    def spread(self) -> Floats:
+        """The standard deviation of each p, shape (m,); 0 where nothing is known of it."""
+        return np.zeros(len(self.p)) if self._spread is None else self._spread()
+
+
+class Scorer(Protocol):
+    """What scores the pairs of a lead and partners."""
+
+    @property
+    def version(self) -> str:
+        """What tells this scorer from others."""
+
+    def score(self, situation: Situation, rows: Ints) -> Scored:
+        """Return P(won) of the lead with the partners of some rows, each in [0, 1]."""
+
+    def glance(self, situation: Situation, rows: Ints) -> Floats:
+        """Return a cheap score in log-odds, shape (m,): what the first stage of very many partners goes by."""
+
+    def reasons(self, situation: Situation, row: int, top: int) -> list[dict[str, Any]]:
+        """Return what moved the score of one partner most: feature, value, effect (log-odds) and text of each."""
+
+
+class CallableScorer:
+    """A function of one's own.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the situation and the rows, an array of int of shape (m,), and returns P(won), shape (m,).
+    version : str
+        What tells it from others.
+    """
+
+    def __init__(self, function: Callable[[Situation, Ints], Any], *, version: str = "callable") -> None:
+        self.function, self._version = function, version
+
+    @property
+    def version(self) -> str:
+        """What tells it from others."""
+        return self._version
+
+    def score(self, situation: Situation, rows: Ints) -> Scored:
+        """Return what the function says.
+
+        Raises
+        ------
+        DataError
+            If it is not one probability for each row.
+        """
+        p = np.asarray(self.function(situation, rows), dtype=np.float64)
+        if p.shape != (len(rows),) or not ((p >= 0.0) & (p <= 1.0)).all():
+            raise DataError(
+                f"scorer {self.version!r}: it must return one probability in [0, 1] for each of the {len(rows)} rows "
+                f"that it was asked; got an array of shape {p.shape} with {int((~((p >= 0) & (p <= 1))).sum())} "
+                "value(s) outside"
+            )
+        return Scored(p)
+
+    def glance(self, situation: Situation, rows: Ints) -> Floats:
+        """Return the log-odds of the function itself: nothing cheaper is known."""
+        return log_odds(self.score(situation, rows).p)
+
+    def reasons(self, situation: Situation, row: int, top: int) -> list[dict[str, Any]]:
+        """Return nothing: a function tells no reasons."""
+        return []
+
+
+class RateScorer:
+    """The win rate of each partner over all that it closed, drawn toward everybody's: what there is without a model."""
+
+    @property
+    def version(self) -> str:
+        """Its name."""
+        return "rates"
+
+    def score(self, situation: Situation, rows: Ints) -> Scored:
+        """Return the rates; one half where nobody has closed anything."""
+        rate = np.nan_to_num(situation.snapshot.facts.record.rate[rows], nan=0.5)
+
+        def spread() -> Floats:
+            closed = situation.snapshot.facts.record.own.closed[rows]
+            return np.asarray(np.sqrt(rate * (1.0 - rate) / (closed + PSEUDO_COUNT + 1.0)))
+
+        return Scored(rate, spread)
+
+    def glance(self, situation: Situation, rows: Ints) -> Floats:
+        """Return the log-odds of the rates."""
+        return log_odds(self.score(situation, rows).p)
+
+    def reasons(self, situation: Situation, row: int, top: int) -> list[dict[str, Any]]:
+        """Return the record of the partner in words."""
+        own = situation.snapshot.facts.record.own
+        won, closed = int(own.won[row]), int(own.closed[row])
+        text = f"won {won} of {closed} deals and leads" if closed else "no deal or lead closed so far"
+        rate = float(self.score(situation, np.array([row])).p[0])
+        reason = {"feature": "pair__all__win_rate__ever", "value": rate, "effect": 0.0, "text": text}
+        return [reason][:top]
+
+
+class ModelScorer:
+    """The close model, on matrices: as `Model.predict_proba` scores the same pairs, without a frame.
+
+    What does not depend on the lead lies ready in one matrix, a row for each partner; the kernels of `partnerml.pairs`
+    fill in the rest for the rows that are asked.
+
+    Parameters
+    ----------
+    model : Model
+        Of the task close.
+    known : PartnerFacts
+        What was known of partners at 00:00 UTC of the day.
+    codes : array, shape (n, len(wanted(model)))
+        For each of those partners the features that do not depend on a lead, text columns as codes; a memory map will
+        do. What depends on the lead is NaN.
+    """
+
+    def __init__(self, model: Model, known: PartnerFacts, codes: Floats) -> None:
+        from partnerml.models._quick import QuickModel
+
+        self.model, self.known, self.codes = model, known, codes
+        columns = _columns(model)
+        live = [(place, name) for place, name in enumerate(columns.names) if varies(name)]
+        self._meetings = Meetings(known, [name for _, name in live])
+        self._quick = QuickModel(model, _peers(model), columns, codes, [place for place, _ in live])
+
+    @classmethod
+    def of(cls, model: Model, known: PartnerFacts, features: pd.DataFrame) -> Self:
+        """Take the features of all partners, in the order of what is known of them.
+
+        Parameters
+        ----------
+        model : Model
+        known : PartnerFacts
+        features : DataFrame, shape (n, q)
+            Those of `wanted` that are not of pairs, as of 00:00 UTC of the day.
+        """
+        of_pairs = {name: np.full(len(features), np.nan) for name in wanted(model) if name in FEATURES}
+        alike = [name for name in of_pairs if not varies(name)]
+        found = Pairing(Leads.of({}, known, n=1), known, 0, slice(None)).features(alike)
+        of_pairs |= {name: found[:, j] for j, name in enumerate(alike)}
+        codes = _columns(model).encode(features.assign(**of_pairs))
+        return cls(model, known, codes)
+
+    @classmethod
+    def read(cls, folder: Path, known: PartnerFacts, codes: Floats) -> Self:
+        """Take a saved model.
+
+        Raises
+        ------
+        ModelError
+            If it is damaged, or the matrix is not of its features and these partners.
+        """
+        from partnerml.models import load_model
+
+        model = load_model(folder)
+        shape = (len(known), len(wanted(model)))
+        if codes.shape != shape:
+            raise ModelError(f"the features beside {folder} are of the shape {codes.shape}, not {shape}; publish again")
+        return cls(model, known, codes)
+
+    @property
+    def version(self) -> str:
+        """That of the model."""
+        return self.model.version
+
+    def score(self, situation: Situation, rows: Ints) -> Scored:
+        """Return the model's scores; how uncertain they are is found out when it is asked for."""
+        values = self._meetings.values(situation, rows)
+        parts = self._quick.log_odds_of_components(rows, values)
+        p = np.asarray(expit(self._quick.log_odds(parts)))
+        return Scored(p, lambda: self._quick.spread(rows, values, parts))
+
+    def glance(self, situation: Situation, rows: Ints) -> Floats:
+        """Return about the model's log-odds: as if what features add did not depend on each other."""
+        meetings, additive = self._meetings, self._additive
+        found: Floats = additive.base[rows]
+        for kind, places in meetings.kinds.items():
+            effect = functools.partial(_added, additive, places)
+            found += meetings.remembered("glance", kind, situation, effect)[rows]
+        return found + _added(additive, self._telling, meetings.values_here(situation, rows, self._telling))
+
+    @functools.cached_property
+    def _additive(self) -> Additive:
+        from partnerml.models._quick import Additive
+
+        typical = self.model.training["typical"]
+        return Additive(self._quick, np.array([typical.get(name, np.nan) for name in self._meetings.names]))
+
+    @functools.cached_property
+    def _telling(self) -> list[int]:
+        """Those of the features that depend on the whole of the lead which are worth a look at all of very many."""
+        strength = self._additive.strength
+        return [place for place in self._meetings.here if strength[place] > _LITTLE * strength.sum()]
+
+    def reasons(self, situation: Situation, row: int, top: int) -> list[dict[str, Any]]:
+        """Return what moved the score of one partner most, in words."""
+        from partnerml.models import explain
+
+        rows = np.array([row])
+        X = self._quick.frame(rows, self._meetings.values(situation, rows))
+        effects, typical = self.model.contributions(X), self.model.training["typical"]
+        (told,) = explain(effects, X, dictionary=self.model.dictionary, typical=typical, top=top)
+        return [reason.to_dict() for reason in told]
+
+
+def wanted(model: Model) -> tuple[str, ...]:
+    """Return the features that a close model scores, explains and doubts by."""
+    peers = _peers(model)
+    more = () if peers is None else (str(name) for name in peers.feature_names_in_)
+    return tuple(dict.fromkeys((*model.features, *more)))
+
+
+def _peers(model: Model) -> PeerRate | None:
+    """Return the rates of peers that every model of close is saved with."""
+    from partnerml.models import PeerRate
+
+    state = model.documents.get("peers")
+    return None if state is None else PeerRate.from_state(state)
+
+
+def _columns(model: Model) -> Columns:
+    from partnerml.models._quick import coded
+
+    return coded(model, _peers(model), wanted(model))
+
+
+def _added(additive: Additive, places: Sequence[int], values: Floats) -> Floats:
+    """Return what columns add together, shape (m,)."""
+    total = np.zeros(len(values))
+    for j, place in enumerate(places):
+        total += additive.effect(place, values[:, j])
+    return total
+
+
+def log_odds(p: Floats) -> Floats:
+    """Return finite log-odds of probabilities."""
+    inside = np.clip(p, _BELOW_ONE, 1.0 - _BELOW_ONE)
+    return np.asarray(np.log(inside) - np.log1p(-inside))

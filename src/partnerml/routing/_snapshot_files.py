@@ -1,0 +1,250 @@
+"""A snapshot as a folder, named by its content: written whole or not at all, and checked file by file when opened.
+
+::
+
+    OUT/snapshots/current         the id of the snapshot to route by, one line
+    OUT/snapshots/ID/
+        manifest.json             kind, format, id, and the SHA-256 of every other file
+        snapshot.json             as of when, of which versions, the configuration
+        tables/NAME.parquet       canonical tables with current values
+        known.json, known.npz     what was known of partners at 00:00 UTC of the day
+        prices.npy, acceptance.npy
+        features.npy              of partners, a row each, as the model reads them
+        model/                    the close model, as `Model.save` writes it
+
+The hashes tell damage and mixed folders; they do not vouch for who wrote it. Nothing that is read is run.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from partnerml import outputs
+from partnerml.config import RoutingConfig
+from partnerml.errors import ConfigError, ModelError, PartnermlError, SourceError
+from partnerml.pairs import PartnerFacts
+from partnerml.pairs._state import from_state, to_state
+from partnerml.routing._scorer import ModelScorer, RateScorer, Scorer
+
+if TYPE_CHECKING:
+    from partnerml.routing._snapshot import Snapshot
+
+KIND, FORMAT = "partnerml snapshot", 1
+CURRENT = "current"
+_MANIFEST, _SNAPSHOT, _MODEL, _FEATURES = "manifest.json", "snapshot.json", "model", "features.npy"
+_AGAIN = "publish it again, or copy the folder again"
+_SHOWN = 3
+
+
+def encode(snapshot: Snapshot) -> dict[str, bytes]:
+    """Return the files of a snapshot by name, without the manifest."""
+    layout, arrays = to_state(snapshot.known)
+    files = {
+        _SNAPSHOT: outputs.canonical_json(_facts_of(snapshot)).encode(),
+        "known.json": outputs.canonical_json(layout).encode(),
+        "known.npz": _npz(arrays),
+        "prices.npy": _npy(snapshot.prices),
+        "acceptance.npy": _npy(snapshot.acceptance),
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, table in snapshot.tables.items():
+            outputs.write_parquet(table, folder / "tables" / f"{name}.parquet")
+        if isinstance(snapshot.scorer, ModelScorer):
+            snapshot.scorer.model.save(folder / _MODEL)
+            files[_FEATURES] = _npy(snapshot.scorer.codes)
+        return files | {name: (folder / name).read_bytes() for name in _names_in(folder)}
+
+
+def id_of(files: Mapping[str, bytes]) -> str:
+    """Return the first 12 hex digits of the SHA-256 over the names and hashes of files."""
+    return _id({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+
+
+def write(snapshot: Snapshot, folder: Path) -> Path:
+    """Write a snapshot as ``ID`` in a folder; one that is there and whole stays as it is."""
+    if not isinstance(snapshot.scorer, ModelScorer | RateScorer):
+        raise ConfigError(
+            f"a snapshot with the scorer {snapshot.scorer.version!r} cannot be written: it is code; publish one with a "
+            "model, or keep it in memory"
+        )
+    files = encode(snapshot)
+    target = folder / id_of(files)
+    if _is_whole(target):
+        return target
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    manifest = {"kind": KIND, "format": FORMAT, "id": target.name, "files": hashes}
+    with outputs.whole_folder(target) as fresh:
+        for name, content in files.items():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / name).write_bytes(content)
+        (fresh / _MANIFEST).write_bytes(outputs.canonical_json(manifest).encode())
+    return target
+
+
+def read(kind: type[Snapshot], path: Path) -> Snapshot:
+    """Open a snapshot: its folder, or the file that names one beside it."""
+    folder = path.parent / current(path.parent, name=path.name) if path.is_file() else path
+    manifest = _manifest(folder)
+    _verify(folder, manifest["files"])
+    if manifest["id"] != _id(manifest["files"]):
+        raise ModelError(f"{folder / _MANIFEST} is damaged: its id is not that of its files; {_AGAIN}")
+    try:
+        snapshot = _read(kind, folder)
+    except PartnermlError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, pa.ArrowException) as error:
+        raise ModelError(
+            f"{folder} cannot be read by this version of partnerml ({error!r}); publish a snapshot with it"
+        ) from error
+    # what was read is what would be written
+    snapshot.__dict__["id"] = manifest["id"]
+    return snapshot
+
+
+def publish_current(folder: str | Path, snapshot_id: str) -> Path:
+    """Make one of the snapshots in a folder the one to route by: those that route follow at their next look.
+
+    Raises
+    ------
+    SourceError
+        If there is no such snapshot.
+    """
+    if not (Path(folder) / snapshot_id / _MANIFEST).is_file():
+        raise SourceError(f"there is no snapshot {snapshot_id!r} in {folder}; publish it first")
+    return outputs.write_text(Path(folder) / CURRENT, snapshot_id + "\n")
+
+
+def current(folder: str | Path, *, name: str = CURRENT) -> str:
+    """Return the id of the snapshot to route by.
+
+    Raises
+    ------
+    SourceError
+        If none was published, or the file that names it holds no id.
+    """
+    path = Path(folder) / name
+    try:
+        found = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} does not name a snapshot ({error}); run partnerml publish first") from error
+    if not found.isalnum() or len(found) > 64:
+        raise SourceError(f"{path} must hold the id of a snapshot, got {found[:40]!r}; run partnerml publish again")
+    return found
+
+
+def _facts_of(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "as_of": snapshot.as_of.isoformat(),
+        "versions": dict(snapshot.versions),
+        # where decisions are kept is no part of how they are made, and its address may hold a password
+        "config": snapshot.config.model_dump(mode="json", by_alias=True, exclude={"ledger"}),
+        "scorer": "model" if isinstance(snapshot.scorer, ModelScorer) else snapshot.scorer.version,
+    }
+
+
+def _read(kind: type[Snapshot], folder: Path) -> Snapshot:
+    told = json.loads((folder / _SNAPSHOT).read_bytes())
+    tables = {path.stem: pq.read_table(path) for path in sorted((folder / "tables").glob("*.parquet"))}
+    with np.load(folder / "known.npz", allow_pickle=False) as arrays:
+        ids = tables["partners"]["partner_id"].to_pylist()
+        known = from_state(json.loads((folder / "known.json").read_bytes()), dict(arrays), ids)
+    return kind.of_tables(
+        tables,
+        as_of=dt.datetime.fromisoformat(told["as_of"]),
+        known=known,
+        cells=None,
+        scorer=_scorer(folder, told["scorer"], known),
+        prices=np.load(folder / "prices.npy", allow_pickle=False),
+        acceptance=np.load(folder / "acceptance.npy", allow_pickle=False),
+        config=RoutingConfig.model_validate(told["config"]),
+        versions=told["versions"],
+    )
+
+
+def _scorer(folder: Path, kind: str, known: PartnerFacts) -> Scorer:
+    if kind == RateScorer().version:
+        return RateScorer()
+    codes = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
+    return ModelScorer.read(folder / _MODEL, known, codes)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / _MANIFEST
+    if not path.is_file():
+        where = "is not there" if not folder.exists() else f"has no {_MANIFEST}"
+        raise SourceError(f"{folder} {where}: it is no snapshot; run partnerml publish, or name another folder")
+    try:
+        manifest = dict(json.loads(path.read_bytes()))
+        if manifest["kind"] != KIND or not isinstance(manifest["files"], dict):
+            raise ModelError(f"{path} is not that of a snapshot: its kind is {manifest['kind']!r}, not {KIND!r}")
+        form = int(manifest["format"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({error!r}); {_AGAIN}") from error
+    if form != FORMAT:
+        age = "a newer" if form > FORMAT else "an older"
+        raise ModelError(f"{folder} was written by {age} partnerml (format {form}, this one reads {FORMAT})")
+    return manifest
+
+
+def _verify(folder: Path, expected: Mapping[str, str]) -> None:
+    there = set(_names_in(folder)) - {_MANIFEST}
+    missing, extra = sorted(set(expected) - there), sorted(there - set(expected))
+    if missing:
+        raise ModelError(f"{folder} is damaged: {len(missing)} file(s) missing: {_first(missing)}; {_AGAIN}")
+    if extra:
+        raise ModelError(f"{folder} holds {len(extra)} file(s) that are not part of the snapshot: {_first(extra)}")
+    damaged = [name for name in sorted(expected) if _sha256(folder / name) != expected[name]]
+    if damaged:
+        raise ModelError(f"{folder} is damaged: {_first(damaged)} changed since it was written; {_AGAIN}")
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        _verify(folder, _manifest(folder)["files"])
+    except (ModelError, SourceError):
+        return False
+    return True
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _id(hashes: Mapping[str, str]) -> str:
+    return hashlib.sha256(outputs.canonical_json(dict(hashes)).encode()).hexdigest()[:12]
+
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    parts: dict[str, Any] = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    np.savez(buffer, **parts)
+    return buffer.getvalue()
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
