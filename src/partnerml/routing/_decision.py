@@ -1,0 +1,242 @@
+"""A decision as a value: who gets a lead, why, and who else might have; as JSON, for people, and for one partner."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from partnerml.errors import InternalError
+
+ASSIGNED, REGISTERED, OWNER, DUPLICATE, FALLBACK = (
+    "assigned",
+    "registered_deal",
+    "existing_owner",
+    "duplicate",
+    "fallback",
+)
+STATUSES = (ASSIGNED, REGISTERED, OWNER, DUPLICATE, FALLBACK)
+# those that give the lead to a partner who need not be asked: it holds it from then on
+HELD = (REGISTERED, OWNER)
+# the policy of a decision that a person made
+OVERRIDDEN = "override"
+
+
+@dataclasses.dataclass(frozen=True)
+class Removed:
+    """What one rule removed.
+
+    Attributes
+    ----------
+    rule : str
+    removed, left : int
+        How many partners it removed, and how many were left after it.
+    """
+
+    rule: str
+    removed: int
+    left: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternative:
+    """A partner who might have got the lead.
+
+    Attributes
+    ----------
+    partner_id : str
+    rank : int
+        By utility; 1 is the best.
+    p_win, price, utility : float
+    propensity : float
+        With what probability it would have been chosen.
+    behind : float
+        By how much more utility than it had it would have been first, or by how much it is ahead if negative.
+    """
+
+    partner_id: str
+    rank: int
+    p_win: float
+    price: float
+    utility: float
+    propensity: float
+    behind: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """Who gets a lead.
+
+    Attributes
+    ----------
+    decision_id, lead_id : str
+    status : str
+        ``assigned``, ``registered_deal``, ``existing_owner``, ``duplicate`` or ``fallback``.
+    partner_id, offer_id, duplicate_of : str or None
+        The partner, if there is one; the offer that was made to it; the lead that came before.
+    rank : int or None
+        Of the partner by utility; 1 is the best.
+    p_win, price, utility, propensity : float or None
+        What was expected of the partner, what its capacity costs, what was maximised, and with what probability the
+        policy chose it; None where no policy chose.
+    explores : bool
+        Whether it was chosen to learn from.
+    n_eligible : int
+        How many partners passed all rules.
+    funnel : tuple of Removed
+        What each rule removed, in order.
+    alternatives : tuple of Alternative
+        The next best.
+    reasons : tuple of mapping
+        ``feature``, ``value``, ``effect`` (log-odds) and ``text``: what moved the score of the partner most.
+    facts : tuple of str
+        The same partner and lead in words: how far, what was won, how busy.
+    why : str
+        The decision in one sentence.
+    evidence : mapping
+        What a rule of engagement went by: the deal, the owner, or how the lead matched another.
+    policy : str
+    model_version, snapshot_id : str
+    prices_id : str or None
+        Prices that were found after the snapshot was published; None = those of the snapshot.
+    decided_at : datetime
+        UTC.
+    seed : int
+        Of what was drawn.
+    """
+
+    decision_id: str
+    lead_id: str
+    status: str
+    partner_id: str | None
+    offer_id: str | None
+    duplicate_of: str | None
+    rank: int | None
+    p_win: float | None
+    price: float | None
+    utility: float | None
+    propensity: float | None
+    explores: bool
+    n_eligible: int
+    funnel: tuple[Removed, ...]
+    alternatives: tuple[Alternative, ...]
+    reasons: tuple[Mapping[str, Any], ...]
+    facts: tuple[str, ...]
+    why: str
+    evidence: Mapping[str, Any]
+    policy: str
+    model_version: str
+    snapshot_id: str
+    prices_id: str | None
+    decided_at: dt.datetime
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise InternalError(f"a decision is one of {', '.join(STATUSES)}; got {self.status!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        # `dataclasses.asdict` copies everything deeply, which takes longer than deciding
+        return {
+            **vars(self),
+            "funnel": [vars(step) for step in self.funnel],
+            "alternatives": [vars(other) for other in self.alternatives],
+            "reasons": [dict(reason) for reason in self.reasons],
+            "facts": list(self.facts),
+            "evidence": dict(self.evidence),
+            "decided_at": self.decided_at.isoformat(),
+        }
+
+    def to_json(self) -> str:
+        """Return the one JSON text of the decision: keys in order, one line."""
+        return json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        found = json.loads(text)
+        return cls(
+            **{
+                **found,
+                "funnel": tuple(Removed(**step) for step in found["funnel"]),
+                "alternatives": tuple(Alternative(**other) for other in found["alternatives"]),
+                "reasons": tuple(found["reasons"]),
+                "facts": tuple(found["facts"]),
+                "decided_at": dt.datetime.fromisoformat(found["decided_at"]),
+            }
+        )
+
+    def words(self, names: Mapping[str, str] | None = None) -> str:
+        """Return the decision for people: lines of text; what moved the score has its effect in log-odds in front.
+
+        Parameters
+        ----------
+        names : mapping of str to str, optional
+            Names of partners by their ids.
+        """
+
+        def called(partner_id: str) -> str:
+            name = (names or {}).get(partner_id)
+            return f"{name} ({partner_id})" if name else partner_id
+
+        lines = [f"lead {self.lead_id}: {self.why}"]
+        if self.partner_id is not None:
+            lines.append(f"  partner {called(self.partner_id)}" + _chance(self.p_win))
+        lines += [f"  {fact}" for fact in self.facts]
+        lines += [f"  {reason['effect']:+.2f} {reason['text']}" for reason in self.reasons]
+        lines += [f"  next: {called(other.partner_id)}{_chance(other.p_win)}" for other in self.alternatives]
+        if self.funnel:
+            lines.append(f"  {told(self.funnel)}")
+        lines.append(f"  {self.decision_id}, policy {self.policy}, model {self.model_version or 'none'}")
+        return "\n".join(lines)
+
+    def for_partner(self, partner_id: str) -> dict[str, Any]:
+        """Return what one partner may see: its own facts, and ranks without names.
+
+        What another partner is, scored or has is left out: domain.md asks for an anonymous peer group.
+        """
+        chosen = partner_id == self.partner_id
+        own = next((other for other in self.alternatives if other.partner_id == partner_id), None)
+        rank = self.rank if chosen else None if own is None else own.rank
+        return {
+            "lead_id": self.lead_id,
+            "decided_at": self.decided_at.isoformat(),
+            "yours": chosen,
+            "status": self.status if chosen else "given to another partner" if self.partner_id else self.status,
+            "offer_id": self.offer_id if chosen else None,
+            "rank": rank,
+            "n_eligible": self.n_eligible,
+            "facts": list(self.facts) if chosen else [],
+            "reasons": [reason["text"] for reason in self.reasons] if chosen else [],
+        }
+
+
+def told(funnel: Sequence[Removed]) -> str:
+    """Return a funnel in words: how many partners each rule removed."""
+    if not funnel:
+        return ""
+    start = funnel[0].removed + funnel[0].left
+    steps = [f"{step.removed:,} by {step.rule}" for step in funnel if step.removed]
+    return f"of {start:,} partners " + (f"{', '.join(steps)} left out; " if steps else "") + f"{funnel[-1].left:,} left"
+
+
+def _chance(p: float | None) -> str:
+    return "" if p is None else f", {100.0 * p:.1f} % to win"
+
+
+def id_of(kind: str, seed: int, lead_id: str, number: int) -> str:
+    """Return the id of a decision or an offer: the same wherever the same lead is decided for the same time."""
+    return f"{kind}-{_digest(seed, lead_id, number, kind)[:20]}"
+
+
+def seed_of(seed: int, lead_id: str, number: int) -> int:
+    """Return the seed of what is drawn for a decision: the same on every machine, and fit for a signed integer."""
+    return int(_digest(seed, lead_id, number, "draw")[:16], 16) >> 1
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()

@@ -1,0 +1,141 @@
+"""Decisions as files: Parquet and CSV with the columns of decisions, JSON lines with all that a decision tells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from partnerml import outputs
+from partnerml.errors import ConfigError
+from partnerml.routing._decision import Decision
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = (
+    *("decision_id", "lead_id", "status", "partner_id", "offer_id", "duplicate_of", "rank", "p_win", "price"),
+    *("utility", "propensity", "explores", "n_eligible", "funnel", "alternatives", "reasons", "policy"),
+    *("model_version", "snapshot_id", "decided_at", "seed"),
+)
+
+
+def check_ending(path: str | Path) -> None:
+    """Refuse a file that decisions cannot be written to, before any is made.
+
+    Raises
+    ------
+    ConfigError
+        If its name does not end as it must.
+    """
+    if _ending(Path(path)) is None:
+        raise ConfigError(f"{path}: decisions are written to {', '.join(_WRITERS)}; give the file one of these endings")
+
+
+def write_decisions(decisions: Sequence[Decision], path: str | Path) -> Path:
+    """Write decisions to a file, whole or not at all, in the order given.
+
+    Parameters
+    ----------
+    decisions : sequence of Decision
+    path : str or Path
+        ``.parquet`` and ``.csv`` hold a row for each with the columns of decisions (in CSV, lists are JSON);
+        ``.jsonl`` holds the whole text of each, the words and evidence with it.
+
+    Raises
+    ------
+    ConfigError
+        If the name of the file has another ending.
+    """
+    check_ending(path)
+    file = Path(path)
+    _WRITERS[str(_ending(file))](decisions, file)
+    return file
+
+
+def write_rejects(rows: Iterable[tuple[Mapping[str, Any], str]], path: str | Path) -> Path | None:
+    """Write rows that were set aside as CSV, as they came, each with its reason; where there are none, no file stays.
+
+    Parameters
+    ----------
+    rows : iterable of (mapping, str)
+        A row, and why it was set aside.
+    path : str or Path
+    """
+    file, found = Path(path), list(rows)
+    if not found:
+        file.unlink(missing_ok=True)
+        return None
+    names = list(dict.fromkeys(str(name) for row, _ in found for name in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*names, "reason"])
+    for row, reason in found:
+        told = {str(name): value for name, value in row.items()}
+        writer.writerow([*(_cell(told.get(name)) for name in names), reason])
+    # whatever came is written: half a character of Unicode too, as its escape
+    return outputs.write_text(file, buffer.getvalue().encode("utf-8", "backslashreplace").decode())
+
+
+def _ending(file: Path) -> str | None:
+    return next((ending for ending in _WRITERS if file.name.lower().endswith(ending)), None)
+
+
+def _rows(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
+    whole = ({**decision.to_dict(), "decided_at": decision.decided_at} for decision in decisions)
+    return [{name: row[name] for name in COLUMNS} for row in whole]
+
+
+def _parquet(decisions: Sequence[Decision], file: Path) -> None:
+    import pyarrow as pa
+
+    outputs.write_parquet(pa.Table.from_pylist(_rows(decisions), schema=_schema()), file)
+
+
+def _csv(decisions: Sequence[Decision], file: Path) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in _rows(decisions):
+        writer.writerow([_cell(row[name]) for name in COLUMNS])
+    outputs.write_text(file, buffer.getvalue())
+
+
+def _json_lines(decisions: Sequence[Decision], file: Path) -> None:
+    outputs.write_text(file, "".join(decision.to_json() + "\n" for decision in decisions))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text, number, count = pa.string(), pa.float64(), pa.int64()
+    step = pa.struct([("rule", text), ("removed", count), ("left", count)])
+    numbers = ("p_win", "price", "utility", "propensity")
+    other = pa.struct([("partner_id", text), ("rank", count), *((name, number) for name in (*numbers, "behind"))])
+    reason = pa.struct([("feature", text), ("value", number), ("effect", number), ("text", text)])
+    types: dict[str, pa.DataType] = dict.fromkeys(COLUMNS, text)
+    types |= dict.fromkeys(numbers, number) | dict.fromkeys(("rank", "n_eligible", "seed"), count)
+    types |= {"explores": pa.bool_(), "decided_at": pa.timestamp("us", tz="UTC")}
+    types |= {"funnel": pa.list_(step), "alternatives": pa.list_(other), "reasons": pa.list_(reason)}
+    return pa.schema(types)
+
+
+_WRITERS: Mapping[str, Callable[[Sequence[Decision], Path], None]] = MappingProxyType(
+    {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines}
+)

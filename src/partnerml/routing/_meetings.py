@@ -1,0 +1,134 @@
+"""What partners have to do with a lead: the features of pairs, with what depends on one word of the lead remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from partnerml.pairs import FEATURES, Leads, Pairing, PartnerFacts, size_band
+
+if TYPE_CHECKING:
+    from partnerml.routing._situation import Situation
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Words = Mapping[str, list[Any]]
+
+_MOST = 1 << 25  # numbers that are remembered: 256 MB
+# kinds of features that depend on few columns of the lead, each with few values
+_OF_WORDS: Mapping[str, tuple[str, ...]] = {
+    "vertical": ("vertical",),
+    "country": ("country", "region"),
+    "size": ("amount",),
+    "language": ("languages",),
+    "certification": ("required_certifications",),
+}
+_SIZES = "pair__size__log_ratio__ever"  # of the amount itself, not of its band
+
+
+class Memory:
+    """Arrays by key, the oldest of which go when there are too many numbers."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most, self._held = most, 0
+        self._arrays: dict[Any, Floats] = {}
+
+    def get(self, key: Any, make: Callable[[], Floats]) -> Floats:
+        """Return the array of a key; made where it is not there."""
+        found = self._arrays.get(key)
+        if found is None:
+            found = make()
+            self._arrays[key] = found
+            self._held += found.size
+            while self._held > self._most and len(self._arrays) > 1:
+                # another thread may have been faster
+                gone = self._arrays.pop(next(iter(self._arrays)), None)
+                self._held -= 0 if gone is None else gone.size
+        return found
+
+
+class Meetings:
+    """Features of pairs of a lead and known partners.
+
+    Parameters
+    ----------
+    known : PartnerFacts
+    names : sequence of str
+        Features of pairs that are not the same for all leads.
+
+    Attributes
+    ----------
+    kinds : mapping of str to list of int
+        Positions of the names that depend on one word of the lead, by the kind of word.
+    here : list of int
+        Positions of the others.
+    """
+
+    def __init__(self, known: PartnerFacts, names: Sequence[str]) -> None:
+        self.known, self.names = known, names
+        of_kind = [_kind_of(name) for name in names]
+        self.kinds = {
+            kind: [place for place, its in enumerate(of_kind) if its == kind] for kind in _OF_WORDS if kind in of_kind
+        }
+        self.here = [place for place, its in enumerate(of_kind) if its is None]
+        self._memory = Memory()
+
+    def values(self, situation: Situation, rows: Ints) -> Floats:
+        """Return all of the features, shape (m, len(names))."""
+        found = np.empty((len(rows), len(self.names)))
+        for kind, places in self.kinds.items():
+            found[:, places] = np.take(self.block(kind, situation), rows, axis=0)
+        found[:, self.here] = self.values_here(situation, rows, self.here)
+        return found
+
+    def block(self, kind: str, situation: Situation) -> Floats:
+        """Return the features of a kind for all partners, shape (n, k)."""
+        key, words = _words(kind, situation.lead.values)
+        names = [self.names[place] for place in self.kinds[kind]]
+        return self._memory.get((kind, key), lambda: self._pairs(words, slice(None), None, names))
+
+    def remembered(self, what: str, kind: str, situation: Situation, make: Callable[[Floats], Floats]) -> Floats:
+        """Return what is made of the features of a kind, made once for each value of the word."""
+        key, _ = _words(kind, situation.lead.values)
+        return self._memory.get((what, kind, key), lambda: make(self.block(kind, situation)))
+
+    def values_here(self, situation: Situation, rows: Ints, places: Sequence[int]) -> Floats:
+        """Return some of the features that depend on the whole of the lead and the moment, shape (m, len(places))."""
+        names = [self.names[place] for place in places]
+        given = situation.lead.values
+        columns = {name: [given[name]] for name in _asked(names) if name in given}
+        return self._pairs(columns, rows, situation.load.open[rows].astype(np.float64), names)
+
+    def _pairs(self, lead: Words, rows: Any, held: Floats | None, names: Sequence[str]) -> Floats:
+        return Pairing(Leads.of(lead, self.known, n=1), self.known, 0, rows, held).features(names)
+
+
+def varies(name: str) -> bool:
+    """Tell whether a column is a feature of pairs that is not the same for all leads of a day."""
+    return name in FEATURES and not name.startswith("pair__all__")
+
+
+def _kind_of(name: str) -> str | None:
+    kind = name.split("__")[1]
+    return kind if kind in _OF_WORDS and name != _SIZES else None
+
+
+def _words(kind: str, lead: Mapping[str, Any]) -> tuple[Any, Words]:
+    """Return what tells values of a word apart, and the columns of the lead that say it."""
+    columns = {name: [lead[name]] for name in _OF_WORDS[kind] if name in lead}
+    if kind == "size":
+        return int(size_band([lead.get("amount", np.nan)])[0]), columns
+    return tuple(lead.get(name) for name in _OF_WORDS[kind]), columns
+
+
+def _asked(names: Sequence[str]) -> list[str]:
+    """Return the columns of a lead that features ask for: few, since each takes time to encode."""
+    found = []
+    if any(name.startswith(("pair__place__", "pair__territory__")) for name in names):
+        found += ["country", "region", "postal_code", "latitude", "longitude"]
+    if any(name.startswith("pair__territory__") for name in names):
+        found.append("vertical")
+    return [*found, "amount"] if _SIZES in names else found

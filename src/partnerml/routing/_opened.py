@@ -1,0 +1,162 @@
+"""A snapshot that a router works with: its rules, limits and way of deciding, made once and swapped as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from partnerml.errors import ConfigError, ModelError
+from partnerml.routing._capacity import PartnerCapacity
+from partnerml.routing._decide import Outcome, Way, decide
+from partnerml.routing._decision import ASSIGNED, HELD
+from partnerml.routing._hours import check_hours, deadline, iso_week, local_day
+from partnerml.routing._lead import Lead
+from partnerml.routing._offers import Held, NewOffer
+from partnerml.routing._precedence import keys_of
+from partnerml.routing._rules import rules_of
+from partnerml.routing._situation import Load, Match, Situation
+from partnerml.routing._snapshot import Snapshot
+from partnerml.routing._vectors import Vector
+
+if TYPE_CHECKING:
+    from partnerml.config import RoutingConfig
+    from partnerml.pairs._arrays import Floats
+    from partnerml.routing._turn import Turn
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A snapshot, ready to decide by.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+    way : Way
+    published : Snapshot or None
+        The same with the prices that it was published with, where those in use are others.
+    """
+
+    snapshot: Snapshot
+    way: Way
+    published: Snapshot | None = None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, *, reasons: bool = True) -> Self:
+        """Check what the snapshot is configured with, and prepare what every decision needs.
+
+        Raises
+        ------
+        ConfigError
+            If its configuration names rules, hours or columns that there are not.
+        """
+        config = snapshot.config
+        check_hours(config.hours)
+        if config.weights is not None and snapshot.partners.column(config.weights) is None:
+            raise ConfigError(f"routing.policy.weights: the table partners has no column {config.weights!r}")
+        capacity = PartnerCapacity.of(snapshot.partners, time_zone=config.hours.time_zone)
+        seed = int(snapshot.versions.get("seed", 0))
+        return cls(snapshot, Way(rules_of(config), capacity, snapshot.id, seed=seed, reasons=reasons))
+
+    @property
+    def config(self) -> RoutingConfig:
+        """The configuration that the snapshot was published with."""
+        return self.snapshot.config
+
+    def priced(self, prices: Floats, prices_id: str) -> Self:
+        """Return the same with other prices, by the rows of partners."""
+        way = dataclasses.replace(self.way, prices_id=prices_id)
+        first = self.published or self.snapshot
+        return dataclasses.replace(self, snapshot=first.with_prices(prices), way=way, published=first)
+
+    def as_published(self) -> Self:
+        """Return the same with the prices that the snapshot was published with."""
+        way = dataclasses.replace(self.way, prices_id=None)
+        return dataclasses.replace(self, snapshot=self.published or self.snapshot, way=way, published=None)
+
+    def check_age(self, moment: dt.datetime) -> None:
+        """Refuse to decide by what is too old.
+
+        Raises
+        ------
+        ModelError
+            If it is older than ``routing.max_snapshot_age``.
+        """
+        age, most = moment - self.snapshot.as_of, self.config.max_snapshot_age
+        if age > most:
+            hours, allowed = (span.total_seconds() / 3600 for span in (age, most))
+            raise ModelError(
+                f"snapshot {self.way.snapshot_id} is as of {self.snapshot.as_of:%Y-%m-%d}, {hours:.0f} hours "
+                f"before {moment:%Y-%m-%d %H:%M} UTC; routing.max_snapshot_age allows {allowed:.0f}. Publish a new one "
+                "(partnerml publish), or allow more"
+            )
+
+    def situation(
+        self,
+        lead: Lead,
+        moment: dt.datetime,
+        load: Load,
+        *,
+        had: frozenset[str] = frozenset(),
+        matches: Sequence[Match] = (),
+    ) -> Situation:
+        """Return what a decision about a lead looks at."""
+        return Situation(lead, moment, self.snapshot, load, had, matches, self.config)
+
+    def situation_in(self, turn: Turn, lead: Lead) -> Situation:
+        """Return the same, as the ledger has it in this turn."""
+        found: Sequence[Match] = ()
+        # a lead that has a decision is no duplicate: it was not when it came
+        if self.config.duplicates.enabled and turn.number == 0:
+            found = turn.matches(
+                keys_of(lead, self.snapshot),
+                since=turn.moment - self.config.duplicates.window,
+                name_threshold=self.config.duplicates.name_threshold,
+            )
+        return self.situation(lead, turn.moment, turn.load(self.way.capacity), had=turn.had, matches=found)
+
+    def credit_in(self, turn: Turn) -> Mapping[str, float]:
+        """Return what round robin owes partners; nothing where it decides no leads."""
+        return turn.credit() if self.config.takes_turns else {}
+
+    def decide(self, situation: Situation, *, number: int, credit: Mapping[str, float]) -> Outcome:
+        """Decide."""
+        return decide(situation, way=self.way, number=number, credit=credit)
+
+    def written(self, outcome: Outcome, *, moment: dt.datetime) -> dict[str, Any]:
+        """Return what `Turn.record` is told of a decision: the offer or lead given with it, and who was considered."""
+        decision, considered = outcome.decision, outcome.considered
+        told: dict[str, Any] = {"document": decision.to_dict(), "credit": outcome.credit}
+        if decision.status == ASSIGNED:
+            told["offer"] = self._offer(str(decision.partner_id), str(decision.offer_id), moment)
+        elif decision.status in HELD:
+            told["held"] = self.held(str(decision.partner_id), str(decision.offer_id), decision.status, moment)
+        if considered is not None:
+            told["vector"] = Vector(
+                partner_id=[str(self.snapshot.partners.partner_id[row]) for row in considered.rows],
+                probability=considered.probability,
+                p_win=considered.p,
+                utility=considered.utility,
+                free=considered.free,
+            )
+        return told
+
+    def _offer(self, partner_id: str, offer_id: str, moment: dt.datetime) -> NewOffer:
+        row, zone, country, region = self._place(partner_id)
+        hours, within = self.config.hours, self.config.offers.answer_within
+        until = deadline(hours, zone, country, moment, within, region=region)
+        return self.way.capacity.offer(row, offer_id=offer_id, moment=moment, deadline=until)
+
+    def held(self, partner_id: str, offer_id: str, way: str, moment: dt.datetime) -> Held:
+        """Return a lead that a partner gets without being asked."""
+        zone = self.config.hours.time_zone
+        if self.snapshot.partners.row(partner_id) is not None:
+            zone = self._place(partner_id)[1]
+        return Held(offer_id, partner_id, way, local_day(zone, moment), iso_week(zone, moment))
+
+    def _place(self, partner_id: str) -> tuple[int, str, str | None, str | None]:
+        """Return the row of a partner, its time zone, country and region."""
+        row = self.snapshot.partners.index[partner_id]
+        partners, capacity = self.snapshot.partners, self.way.capacity
+        return row, capacity.zones[capacity.zone[row]], partners.country[row], partners.region[row]

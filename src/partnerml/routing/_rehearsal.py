@@ -1,0 +1,192 @@
+"""Decisions that are not made: what leads would get, now or by other rules, beside what they got.
+
+A rehearsal starts with what the ledger holds and keeps what it decides to itself. It supposes that partners keep what
+they would be offered: nobody knows what those would have answered who were not asked.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from partnerml.errors import InputError
+from partnerml.routing._capacity import Aligned, Entry, Fold
+from partnerml.routing._decision import Decision
+from partnerml.routing._lead import Lead
+from partnerml.routing._matches import Known
+from partnerml.routing._precedence import keys_of
+from partnerml.routing._schema import micros
+from partnerml.routing._turn import match_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from partnerml.progress import Progress
+    from partnerml.routing._ledger import Ledger
+    from partnerml.routing._opened import Opened
+    from partnerml.routing._situation import Load, Match
+
+_COMPARED = ("status", "partner_id", "p_win", "why")
+
+
+class _Row(NamedTuple):
+    """A lead of the rehearsal, with the columns that those of the ledger have."""
+
+    lead: int
+    lead_id: str
+    created_at: int
+    account_id: str | None
+    domain: str | None
+    name: str | None
+    country: str | None
+
+
+class Rehearsal:
+    """Decides leads one after the other, and writes nothing.
+
+    Parameters
+    ----------
+    opened : Opened
+    fold : Fold
+        What partners have been given when it begins; it goes on from there.
+    credit : mapping of str to float
+        What round robin owes partners.
+    """
+
+    def __init__(self, opened: Opened, fold: Fold, credit: dict[str, float]) -> None:
+        self.opened, self._fold, self._credit = opened, fold, dict(credit)
+        self._aligned: Aligned | None = None
+        self._known = Known(since=0, forgets=0)
+        self._partners: list[str | None] = []
+
+    def route(self, lead: Lead, moment: dt.datetime, *, matches: Sequence[Match] = ()) -> Decision:
+        """Decide a lead that comes for the first time.
+
+        Parameters
+        ----------
+        lead : Lead
+        moment : datetime
+        matches : sequence of Match
+            Leads of the ledger that may be the same.
+        """
+        keys = keys_of(lead, self.opened.snapshot)
+        window = self.opened.config.duplicates
+        since = micros(moment - window.window)
+        own = self._known.like(keys, since=since, threshold=window.name_threshold) if window.enabled else []
+        found = [*matches, *(match_of(row, self._partners[row.lead]) for row in own)]
+        situation = self.opened.situation(lead, moment, self._load(moment), matches=found)
+        outcome = self.opened.decide(situation, number=0, credit=self._credit)
+        self._take(self.opened.written(outcome, moment=moment))
+        self._credit |= outcome.credit or {}
+        created = micros(keys.created_at or moment)
+        row = _Row(len(self._partners), lead.lead_id, created, keys.account_id, keys.domain, keys.name, keys.country)
+        self._known.add([row])
+        self._partners.append(outcome.decision.partner_id)
+        return outcome.decision
+
+    def _load(self, moment: dt.datetime) -> Load:
+        capacity = self.opened.way.capacity
+        if self._aligned is None or not self._aligned.serves(capacity, moment):
+            self._aligned = Aligned(self._fold, capacity, moment)
+        return self._aligned.load
+
+    def _take(self, told: dict[str, Any]) -> None:
+        """Count what a decision gives a partner, as the ledger would."""
+        offer, held = told.get("offer"), told.get("held")
+        given = offer or held
+        if given is None:
+            return
+        units = (1, 1, 1) if offer is not None else (0, 0, 1)
+        entry = Entry(self._fold.seq + 1, given.partner_id, given.day, given.week, *units)
+        self._fold.add([entry])
+        if self._aligned is not None:
+            self._aligned.add([entry])
+
+
+def dry_run(
+    ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.datetime, progress: Progress
+) -> list[Decision]:
+    """Return what leads would get now; those that have a decision keep it."""
+    rehearsal = Rehearsal(opened, *ledger.standing(now=moment))
+    decisions = []
+    for lead in progress.track(leads, "leads", total=len(leads)):
+        stands, matches = _in_ledger(ledger, opened, lead, moment=moment)
+        decisions.append(rehearsal.route(lead, moment, matches=matches) if stands is None else stands)
+    return decisions
+
+
+def simulated(
+    ledger: Ledger, opened: Opened, *, start: dt.datetime, end: dt.datetime, progress: Progress
+) -> pd.DataFrame:
+    """Return the decisions that were first made in ``[start, end)`` beside those that would have been.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    opened : Opened
+        The snapshot and the rules by which they would have been made.
+    start, end : datetime
+    progress : Progress
+    """
+    past = [(Decision.from_json(text), Lead.of_payload(payload)) for text, payload in ledger.decided(start, end)]
+    if not past:
+        raise InputError(
+            f"no lead was decided from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC: there is nothing to simulate"
+        )
+    state = ledger.state_at(past[0][0].decision_id)
+    rehearsal = Rehearsal(opened, state.fold, dict(state.credit))
+    would = []
+    for was, lead in progress.track(past, "leads", total=len(past)):
+        _, matches = _in_ledger(ledger, opened, lead, moment=was.decided_at)
+        # those of the period are decided anew
+        known = [match for match in matches if match.created_at < start]
+        would.append(rehearsal.route(lead, was.decided_at, matches=known))
+    return beside([was for was, _ in past], would)
+
+
+def _in_ledger(
+    ledger: Ledger, opened: Opened, lead: Lead, *, moment: dt.datetime
+) -> tuple[Decision | None, list[Match]]:
+    """Return the decision that a lead has, and the leads that it may be the same as."""
+    window = opened.config.duplicates
+    with ledger.turn(lead.lead_id, moment=moment) as turn:
+        latest = turn.latest
+        if not window.enabled:
+            return None if latest is None else Decision.from_json(latest.text), []
+        keys = keys_of(lead, opened.snapshot)
+        found = turn.matches(keys, since=moment - window.window, name_threshold=window.name_threshold)
+        return None if latest is None else Decision.from_json(latest.text), found
+
+
+def beside(was: Iterable[Decision | None], would: Iterable[Decision]) -> pd.DataFrame:
+    """Return decisions that were made beside those that would have been.
+
+    Parameters
+    ----------
+    was : iterable of Decision or None
+        None where there was none.
+    would : iterable of Decision
+        On the same leads, in the same order.
+
+    Returns
+    -------
+    DataFrame
+        ``lead_id``, ``changed`` (another partner or status), and status, partner, chance to win and sentence of both,
+        as ``was_…`` and ``would_…``.
+    """
+    import pandas as pd
+
+    rows = []
+    for before, after in zip(was, would, strict=True):
+        row: dict[str, Any] = {
+            "lead_id": after.lead_id,
+            "changed": before is None or (before.status, before.partner_id) != (after.status, after.partner_id),
+        }
+        for name in _COMPARED:
+            row[f"was_{name}"] = None if before is None else getattr(before, name)
+            row[f"would_{name}"] = getattr(after, name)
+        rows.append(row)
+    columns = ["lead_id", "changed", *(f"{side}_{name}" for side in ("was", "would") for name in _COMPARED)]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"changed": "bool", "was_p_win": "float64", "would_p_win": "float64"})

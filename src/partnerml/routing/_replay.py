@@ -1,0 +1,115 @@
+"""Past decisions made again, from what the ledger kept of them and the snapshot that they were made with."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from partnerml.errors import InputError, InternalError, SourceError
+from partnerml.routing._batch import POLICY as BATCH
+from partnerml.routing._batch import Chosen, Together, given, left_over, looked_at
+from partnerml.routing._decide import Case
+from partnerml.routing._decision import OVERRIDDEN, Decision
+from partnerml.routing._lead import Lead
+from partnerml.routing._opened import Opened
+from partnerml.routing._snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from partnerml.routing._ledger import Ledger
+    from partnerml.routing._pricing import PriceBook
+    from partnerml.routing._situation import Situation
+
+
+def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path | None, book: PriceBook) -> Decision:
+    """Make a decision again.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    decision_id : str
+    opened : Opened
+        The snapshot in use, which may be the one.
+    source : Path or None
+        Where snapshots lie.
+    book : PriceBook
+
+    Raises
+    ------
+    InputError
+        If it was a person's, or its snapshot or prices are not there.
+    InternalError
+        If it does not come out the same.
+    """
+    state = ledger.state_at(decision_id)
+    past = Decision.from_json(state.text)
+    if past.policy == OVERRIDDEN:
+        raise InputError(
+            f"decision {past.decision_id} was a person's: {past.why}. Only what a policy decided is replayed"
+        )
+    then = _as_it_was(past, opened, source, book)
+    situation = then.situation(
+        Lead.of_payload(state.payload),
+        state.moment,
+        state.load(then.way.capacity),
+        had=state.had,
+        matches=state.matches,
+    )
+    if past.policy == BATCH:
+        found = _in_batch(past, Case(situation, then.way, state.number), ledger, book)
+    else:
+        found = then.decide(situation, number=state.number, credit=state.credit).decision
+    _check_same(past, found)
+    return found
+
+
+def _as_it_was(past: Decision, opened: Opened, source: Path | None, book: PriceBook) -> Opened:
+    """Return the snapshot that a decision was made with, at the prices of then."""
+    then = opened if opened.way.snapshot_id == past.snapshot_id else _opened(past, source)
+    # a batch has prices of its own, which come off later
+    prices_id = None if past.policy == BATCH else past.prices_id
+    if prices_id != then.way.prices_id:
+        then = then.as_published() if prices_id is None else then.priced(book.find(prices_id), prices_id)
+    # whether reasons were told is seen from the decision itself
+    return dataclasses.replace(then, way=dataclasses.replace(then.way, reasons=bool(past.reasons)))
+
+
+def _in_batch(past: Decision, case: Case, ledger: Ledger, book: PriceBook) -> Decision:
+    """Make a decision of a batch again: who might get the lead, at what worth and price; the auction chose of them."""
+    situation, way = case.situation, case.way
+    after, prices_id = int(past.evidence["after_entry"]), str(past.prices_id)
+    together = Together(after, int(past.evidence["batch_of"]), book.find(prices_id), prices_id)
+    fold = ledger.fold_until(after, moment=situation.moment)
+    before: Situation = dataclasses.replace(situation, load=fold.load(way.capacity, situation.moment))
+    looked = looked_at(before, way)
+    row = -1 if past.partner_id is None else situation.snapshot.partners.row(past.partner_id)
+    if row is None or (row >= 0 and row not in looked.found.rows):
+        raise InternalError(f"decision {past.decision_id}: {past.partner_id} is not among its candidates any more")
+    chosen = Chosen(row, looked, together)
+    return left_over(case, chosen) if row < 0 else given(case, chosen).decision
+
+
+def _check_same(past: Decision, found: Decision) -> None:
+    if found.to_json() == past.to_json():
+        return
+    was = past.to_dict()
+    differ = [name for name, value in found.to_dict().items() if was[name] != value]
+    raise InternalError(
+        f"decision {past.decision_id} does not come out as it was: {', '.join(differ)} differ. Was it made by another "
+        "version of partnerml, or with rules of one's own that have changed since?"
+    )
+
+
+def _opened(past: Decision, source: Path | None) -> Opened:
+    """Open the snapshot that a decision was made with."""
+    # both the file `current` and a snapshot's folder lie beside the others
+    folder = None if source is None else source.parent / past.snapshot_id
+    if folder is None or not folder.is_dir():
+        where = "no folder of snapshots is known" if folder is None else f"{folder} is not there"
+        raise InputError(
+            f"decision {past.decision_id} was made with snapshot {past.snapshot_id}, and {where}; restore it to replay"
+        )
+    try:
+        return Opened.of(Snapshot.open(folder))
+    except SourceError as error:
+        raise InputError(f"decision {past.decision_id} cannot be made again: {error}") from error

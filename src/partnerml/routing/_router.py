@@ -1,0 +1,557 @@
+"""The router: leads in, decisions out, and all that is asked about them afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from partnerml.errors import ConfigError, DataError, InputError
+from partnerml.moments import Moment
+from partnerml.moments import moment as zoned
+from partnerml.progress import Progress
+from partnerml.routing._decide import considered
+from partnerml.routing._decision import ASSIGNED, OVERRIDDEN, Decision, id_of
+from partnerml.routing._eligibility import Failed, eligible, why_not
+from partnerml.routing._lead import Lead, LeadTable
+from partnerml.routing._ledger import Ledger
+from partnerml.routing._offers import OVERRIDE, Offer
+from partnerml.routing._opened import Opened
+from partnerml.routing._precedence import precedence
+from partnerml.routing._prices import Window
+from partnerml.routing._pricing import PriceBook
+from partnerml.routing._snapshot import Snapshot
+from partnerml.routing._standing import after_answer, follow, standing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from partnerml.config import RoutingConfig
+    from partnerml.routing._batch import Batch
+    from partnerml.routing._decide import Outcome
+    from partnerml.routing._turn import Turn
+
+Payload = Mapping[str, Any] | Lead
+Leads = Any  # a DataFrame, or an iterable of payloads
+
+
+class Router:
+    """Routes leads to the partners most likely to close them, under the rules of engagement, and never twice.
+
+    Make one with `Router.open`. It may be used from several threads; several processes share a ledger on PostgreSQL or
+    on a SQLite file.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    ledger : Ledger
+    source : Path, optional
+        Where the snapshot was opened; `refresh` looks there.
+    reasons : bool
+        Whether a decision tells what moved the model's score of the chosen partner.
+    """
+
+    def __init__(self, snapshot: Snapshot, ledger: Ledger, *, source: Path | None = None, reasons: bool = True) -> None:
+        self._opened = Opened.of(snapshot, reasons=reasons)
+        self.ledger, self._source, self._reasons = ledger, source, reasons
+        self._swap = threading.Lock()
+        self._book = PriceBook(None if source is None else source.parent)
+        self._window = Window()
+
+    @classmethod
+    def open(cls, snapshot: str | Path | Snapshot, *, ledger: str | None = None, reasons: bool = True) -> Self:
+        """Open a router.
+
+        Parameters
+        ----------
+        snapshot : str, Path or Snapshot
+            The file ``OUT/snapshots/current``, one snapshot's folder, or a snapshot in memory.
+        ledger : str, optional
+            ``sqlite:///PATH`` or ``postgresql+psycopg://...``; None = in memory, gone when the process ends.
+        reasons : bool
+            Whether a decision tells what moved the model's score of the chosen partner, which takes a few
+            milliseconds. Facts in words are told always.
+
+        Raises
+        ------
+        SourceError
+            If there is no snapshot, or the ledger cannot be opened.
+        ModelError
+            If the snapshot is damaged.
+        ConfigError
+            If it is configured with a rule that there is not.
+        """
+        source = None if isinstance(snapshot, Snapshot) else Path(snapshot)
+        found = snapshot if isinstance(snapshot, Snapshot) else Snapshot.open(Path(snapshot))
+        return cls(found, Ledger.open(ledger), source=source, reasons=reasons)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self.ledger.close()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot in use."""
+        return self._opened.snapshot
+
+    def refresh(self) -> bool:
+        """Follow ``current``; a call that has begun ends with the snapshot that it began with.
+
+        Returns
+        -------
+        bool
+            Whether another snapshot is in use now.
+
+        Raises
+        ------
+        SourceError, ModelError, ConfigError
+            If the new one cannot be used; the old one stays in use.
+        """
+        if self._source is None:
+            return False
+        with self._swap:
+            found = Snapshot.open(self._source)
+            if found.id == self._opened.way.snapshot_id:
+                return False
+            self._opened, self._window = Opened.of(found, reasons=self._reasons), Window()
+            return True
+
+    # one lead
+
+    def rank(self, lead: Payload, *, top: int = 5, now: Moment | None = None) -> pd.DataFrame:
+        """Return the best partners for a lead, as things stand; nothing is written.
+
+        Parameters
+        ----------
+        lead : mapping or Lead
+            Columns of the table ``leads``.
+        top : int
+            How many.
+        now : moment, optional
+
+        Returns
+        -------
+        DataFrame
+            ``rank``, ``partner_id``, ``p_win``, ``price``, ``utility``, ``propensity`` (with what probability the
+            policy chooses it) and ``free`` (how many leads more it may be offered), the best first.
+        """
+        import pandas as pd
+
+        if top < 1:
+            raise ConfigError(f"top must be at least 1, got {top}")
+        moment, opened, asked = _moment(now), self._opened, _lead(lead)
+        opened.check_age(moment)
+        with self.ledger.turn(asked.lead_id, moment=moment) as turn:
+            situation, number, credit = opened.situation_in(turn, asked), turn.number, opened.credit_in(turn)
+        rows = eligible(situation, opened.way.rules).rows
+        found = considered(situation, opened.way, rows, number=number, credit=credit)
+        best = np.argsort(-found.utility, kind="stable")[:top]
+        ids = opened.snapshot.partners.partner_id[found.rows[best]]
+        return pd.DataFrame(
+            {
+                "rank": np.arange(1, len(best) + 1),
+                "partner_id": pd.array(list(ids), dtype="str"),
+                "p_win": found.p[best],
+                "price": opened.snapshot.prices[found.rows[best]],
+                "utility": found.utility[best],
+                "propensity": found.probability[best],
+                "free": found.free[best],
+            }
+        )
+
+    def route(self, lead: Payload, *, now: Moment | None = None) -> Decision:
+        """Decide who gets a lead, make the offer, and write both into the ledger.
+
+        The same lead again gets its latest decision, byte for byte; if the offer has expired meanwhile, the next one.
+
+        Parameters
+        ----------
+        lead : mapping or Lead
+            Columns of the table ``leads``.
+        now : moment, optional
+            The clock by default.
+
+        Raises
+        ------
+        DataError
+            If the lead is not one, or came before with another payload.
+        ModelError
+            If the snapshot is too old.
+        """
+        moment, opened, asked = _moment(now), self._opened, _lead(lead)
+        opened.check_age(moment)
+        with self.ledger.turn(asked.lead_id, moment=moment) as turn:
+            stands = standing(turn, asked)
+            if stands is not None:
+                return stands
+            situation, credit = opened.situation_in(turn, asked), opened.credit_in(turn)
+            outcome = opened.decide(situation, number=turn.number, credit=credit)
+            decision = follow(turn, opened, asked, outcome=outcome)
+        self._remember(outcome, opened)
+        return decision
+
+    def respond(
+        self,
+        offer_id: str,
+        response: str,
+        *,
+        now: Moment | None = None,
+        by: str | None = None,
+        reason: str | None = None,
+    ) -> Decision:
+        """Write a partner's answer; a decline returns the next decision, made in the same transaction.
+
+        Parameters
+        ----------
+        offer_id : str
+        response : str
+            ``accepted`` or ``declined``.
+        now : moment, optional
+        by, reason : str, optional
+            Who answered, and why.
+
+        Returns
+        -------
+        Decision
+            The one that made the offer if it was accepted; the lead's latest, where it was declined.
+
+        Raises
+        ------
+        InputError
+            If there is no such offer, it cannot be answered any more, or its deadline has passed: then it has expired,
+            and the lead has gone on to the next partner.
+        """
+        moment, opened = _moment(now), self._opened
+        with self.ledger.turn(moment=moment) as turn:
+            answer = turn.respond(offer_id, response, by=by, reason=reason)
+            decision = after_answer(turn, opened)
+        answer.refuse_late()
+        return decision
+
+    def withdraw(
+        self, offer_id: str, *, now: Moment | None = None, by: str | None = None, reason: str | None = None
+    ) -> Decision:
+        """Take an offer or a lead back from a partner, and return the next decision on the lead."""
+        moment, opened = _moment(now), self._opened
+        with self.ledger.turn(moment=moment) as turn:
+            turn.withdraw(offer_id, by=by, reason=reason)
+            return after_answer(turn, opened)
+
+    def expire(self, *, now: Moment | None = None) -> list[Decision]:
+        """Let offers expire whose deadline has passed, and return the next decisions on their leads."""
+        moment, opened = _moment(now), self._opened
+        found = []
+        for offer in self.ledger.overdue(moment):
+            with self.ledger.turn(moment=moment) as turn:
+                # somebody else may have been faster
+                if turn.expire(offer.offer_id).status != offer.status:
+                    found.append(after_answer(turn, opened))
+        return found
+
+    def override(self, lead_id: str, partner_id: str, *, by: str, reason: str, now: Moment | None = None) -> Decision:
+        """Give a lead that was routed to another partner, whatever rules and scores say; who did it and why is kept.
+
+        Raises
+        ------
+        InputError
+            If the lead was never routed, is closed, or there is no such partner.
+        """
+        if not by.strip() or not reason.strip():
+            raise InputError("an override is kept with who did it and why: give by= and reason=")
+        moment, opened = _moment(now), self._opened
+        if opened.snapshot.partners.row(partner_id) is None:
+            raise InputError(f"there is no partner {partner_id!r} in snapshot {opened.way.snapshot_id}; check the id")
+        with self.ledger.turn(lead_id, moment=moment) as turn:
+            _known(turn, lead_id)
+            latest = turn.latest
+            assert latest is not None, "a known lead has a decision"
+            if latest.offer is not None and latest.offer.way == OVERRIDE and latest.offer.partner_id == partner_id:
+                return Decision.from_json(latest.text)
+            decision = _overridden(
+                opened,
+                Decision.from_json(latest.text),
+                partner_id,
+                number=turn.number,
+                moment=moment,
+                by=by,
+                why=reason,
+            )
+            held = opened.held(partner_id, str(decision.offer_id), OVERRIDE, moment)
+            text = turn.record(document=decision.to_dict(), held=held, by=by, reason=reason)
+            return Decision.from_json(text)
+
+    def outcome(
+        self,
+        lead_id: str,
+        outcome: str,
+        *,
+        closed_at: Moment | None = None,
+        amount: float | None = None,
+        now: Moment | None = None,
+        by: str | None = None,
+    ) -> Offer:
+        """Write what became of a lead: ``won``, ``lost`` or ``cancelled``; its partner has room for another then."""
+        closed = None if closed_at is None else zoned(closed_at, name="closed_at")
+        with self.ledger.turn(moment=_moment(now)) as turn:
+            return turn.close(lead_id, outcome, closed_at=closed, amount=amount, by=by)
+
+    # questions
+
+    def why_not(
+        self, lead: Payload | str, partner_id: str, *, now: Moment | None = None, audience: str = "vendor"
+    ) -> tuple[Failed, ...]:
+        """Return which rules keep a partner from a lead, with its own facts; none if it is eligible.
+
+        Parameters
+        ----------
+        lead : mapping, Lead or str
+            A lead, or the id of one that was routed.
+        partner_id : str
+        now : moment, optional
+        audience : {"vendor", "partner"}
+            Who reads it: a partner is told nothing about others.
+
+        Raises
+        ------
+        InputError
+            If there is no such partner or lead.
+        ConfigError
+            If there is no such audience.
+        """
+        if audience not in ("vendor", "partner"):
+            raise ConfigError(f"audience is vendor or partner, got {audience!r}")
+        moment, opened = _moment(now), self._opened
+        row = opened.snapshot.partners.row(partner_id)
+        if row is None:
+            raise InputError(f"there is no partner {partner_id!r} in snapshot {opened.way.snapshot_id}; check the id")
+        lead_id = lead if isinstance(lead, str) else _lead(lead).lead_id
+        with self.ledger.turn(lead_id, moment=moment) as turn:
+            situation = opened.situation_in(turn, _known(turn, lead) if isinstance(lead, str) else _lead(lead))
+        found = precedence(situation) if not situation.had else None
+        if found is not None and found.partner_id != partner_id:
+            return (Failed(found.status, "the lead is free", found.words if audience == "vendor" else found.anonymous),)
+        return why_not(situation, opened.way.rules, row)
+
+    def decision(self, decision_id: str) -> Decision:
+        """Return a decision of the ledger, as it was given."""
+        return Decision.from_json(self.ledger.state_at(decision_id).text)
+
+    def replay(self, decision_id: str) -> Decision:
+        """Make a past decision again, from what was known then, and return it.
+
+        Raises
+        ------
+        InputError
+            If there is no such decision, or it cannot be made again: it was a person's, its lead was forgotten, or its
+            snapshot is not there.
+        InternalError
+            If it does not come out the same.
+        """
+        from partnerml.routing._replay import replayed
+
+        return replayed(self.ledger, decision_id, self._opened, source=self._source, book=self._book)
+
+    def forget(self, identifier: str, *, now: Moment | None = None, by: str | None = None) -> int:
+        """Forget who a lead, or all leads of an account, were; see `Ledger.forget`."""
+        return self.ledger.forget(identifier, moment=_moment(now), by=by)
+
+    # many leads
+
+    def assign(self, leads: Leads, *, now: Moment | None = None, progress: Progress | None = None) -> Batch:
+        """Give out many leads at once, so that the sum of their utilities is highest, and write the decisions.
+
+        Each lead gets one decision, as by `route`; leads that have one keep it.
+
+        Parameters
+        ----------
+        leads : DataFrame, or iterable of mapping or Lead
+            Columns of the table ``leads``, a row a lead.
+        now : moment, optional
+        progress : Progress, optional
+
+        Returns
+        -------
+        Batch
+            The decisions in the order of the leads, and how good they are.
+
+        Raises
+        ------
+        DataError
+            If a row is no lead, an id comes twice, or a lead came before with another payload; nothing is written.
+        MissingExtraError
+            If numba is not installed.
+        """
+        from partnerml.routing._batch import assign_all
+
+        moment, opened = _moment(now), self._opened
+        opened.check_age(moment)
+        return assign_all(self.ledger, opened, _leads(leads), moment=moment, book=self._book, progress=progress)
+
+    def reprice(self, *, expected: int | None = None, now: Moment | None = None) -> Mapping[str, float]:
+        """Find prices anew, by the leads that this router has decided lately and the capacity that is left.
+
+        A lead then goes where its utility less the price is highest: partners that later leads need are spared. Call it
+        every few hundred leads; another snapshot that comes by `refresh` begins with its own prices.
+
+        Parameters
+        ----------
+        expected : int, optional
+            How many leads are to come until capacity is renewed; by default as many as this router remembers, at most
+            20,000.
+        now : moment, optional
+
+        Returns
+        -------
+        mapping of str to float
+            The prices of partners that have one, by their ids.
+
+        Raises
+        ------
+        MissingExtraError
+            If numba is not installed.
+        """
+        if expected is not None and expected < 1:
+            raise ConfigError(f"expected must be at least 1 lead, got {expected}")
+        moment, opened = _moment(now), self._opened
+        fold, _ = self.ledger.standing(now=moment)
+        capacity = opened.way.capacity
+        room = capacity.free(fold.load(capacity, moment), np.arange(len(opened.snapshot)))
+        with self._swap:
+            prices = self._window.prices(room, expected=expected or len(self._window))
+            if self._opened is opened:
+                self._opened = opened.priced(prices, self._book.keep(prices))
+        ids = opened.snapshot.partners.partner_id
+        return {str(ids[row]): float(prices[row]) for row in np.flatnonzero(prices > 0)}
+
+    def _remember(self, outcome: Outcome, opened: Opened) -> None:
+        """Keep what the partners considered are worth to a lead, before prices, by the rows of this snapshot."""
+        found = outcome.considered
+        if found is None:
+            return
+        with self._swap:
+            if opened.way.snapshot_id == self._opened.way.snapshot_id:
+                self._window.add(found.rows, found.worth)
+
+    def dry_run(self, leads: Leads, *, now: Moment | None = None, progress: Progress | None = None) -> list[Decision]:
+        """Return what leads would get if they were routed now, one after the other; nothing is written.
+
+        Parameters
+        ----------
+        leads : DataFrame, or iterable of mapping or Lead
+        now : moment, optional
+        progress : Progress, optional
+        """
+        from partnerml.routing._rehearsal import dry_run
+
+        moment, opened, told = _moment(now), self._opened, progress or Progress.silent()
+        opened.check_age(moment)
+        return dry_run(self.ledger, opened, _leads(leads), moment=moment, progress=told)
+
+    def simulate(
+        self,
+        day: Moment,
+        *,
+        config: RoutingConfig | None = None,
+        days: int = 1,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        """Return who got the leads of a day beside who would have got them by other rules.
+
+        The leads come in the order and at the moments in which they came, from what partners held when the day began;
+        partners are supposed to keep what they would have been offered.
+
+        Parameters
+        ----------
+        day : moment
+            When it begins.
+        config : RoutingConfig, optional
+            The rules to try; by default those of the snapshot in use.
+        days : int
+            How long it lasts.
+        progress : Progress, optional
+
+        Returns
+        -------
+        DataFrame
+            A row a lead: ``lead_id``, ``changed``, and ``was_…`` beside ``would_…`` of ``status``, ``partner_id``,
+            ``p_win`` and ``why``.
+
+        Raises
+        ------
+        InputError
+            If no lead was decided on that day.
+        """
+        from partnerml.routing._rehearsal import simulated
+
+        start, snapshot = zoned(day, name="day"), self.snapshot
+        tried = snapshot if config is None else dataclasses.replace(snapshot, config=config)
+        opened = Opened.of(tried, reasons=False)
+        end = start + dt.timedelta(days=days)
+        return simulated(self.ledger, opened, start=start, end=end, progress=progress or Progress.silent())
+
+
+def _moment(now: Moment | None) -> dt.datetime:
+    return dt.datetime.now(dt.UTC) if now is None else zoned(now, name="now")
+
+
+def _lead(lead: Payload) -> Lead:
+    return Lead.of(lead)
+
+
+def _leads(leads: Leads) -> tuple[Lead, ...]:
+    """Return the leads of a table, or refuse it."""
+    rows = leads if isinstance(leads, Iterable) and not hasattr(leads, "to_dict") else leads.to_dict("records")
+    table = LeadTable.of([row.values if isinstance(row, Lead) else row for row in rows])
+    if table.refused:
+        first = table.refused[0]
+        raise DataError(f"leads: {len(table.refused)} row(s) are no leads, first row {first.row}: {first.reason}")
+    return table.leads
+
+
+def _known(turn: Turn, lead_id: str) -> Lead:
+    """Return a lead that was routed."""
+    if turn.latest is None:
+        raise InputError(f"lead {lead_id!r} was never routed; route it first, or give the lead itself")
+    return Lead.of_payload(turn.latest.payload)
+
+
+def _overridden(
+    opened: Opened, former: Decision, partner_id: str, *, number: int, moment: dt.datetime, by: str, why: str
+) -> Decision:
+    seed = opened.way.seed
+    return dataclasses.replace(
+        former,
+        decision_id=id_of("decision", seed, former.lead_id, number),
+        offer_id=id_of("offer", seed, former.lead_id, number),
+        status=ASSIGNED,
+        partner_id=partner_id,
+        duplicate_of=None,
+        rank=None,
+        p_win=None,
+        price=None,
+        utility=None,
+        propensity=None,
+        explores=False,
+        n_eligible=0,
+        funnel=(),
+        alternatives=(),
+        reasons=(),
+        facts=(),
+        why=f"{by} gave it to this partner: {why}",
+        evidence={"by": by, "reason": why, "instead_of": former.partner_id},
+        policy=OVERRIDDEN,
+        snapshot_id=opened.way.snapshot_id,
+        prices_id=None,
+        decided_at=moment,
+    )

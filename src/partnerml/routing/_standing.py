@@ -1,0 +1,79 @@
+"""Where a lead stands in a turn: the decision that holds, or the next one, made and written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from partnerml.errors import DataError
+from partnerml.routing._decision import Decision
+from partnerml.routing._lead import Lead
+from partnerml.routing._precedence import keys_of
+from partnerml.routing._round_robin import RETURNED, returned
+
+if TYPE_CHECKING:
+    from partnerml.routing._decide import Outcome
+    from partnerml.routing._opened import Opened
+    from partnerml.routing._turn import Turn
+
+
+def standing(turn: Turn, lead: Lead) -> Decision | None:
+    """Return the latest decision on a lead; None if it has none yet, or its offer has run out of time just now.
+
+    Raises
+    ------
+    DataError
+        If the lead came before with another payload.
+    """
+    latest = turn.latest
+    if latest is None:
+        return None
+    changed = lead.differs(latest.payload)
+    if changed:
+        raise DataError(
+            f"lead {lead.lead_id!r} was routed before with other values of {', '.join(changed)}; a decision stands for "
+            "the lead as it was. Send it as it was, or as a new lead with an id of its own"
+        )
+    if latest.offer is not None and latest.offer.overdue(turn.moment):
+        turn.expire(latest.offer.offer_id)
+        return None
+    return Decision.from_json(latest.text)
+
+
+def follow(turn: Turn, opened: Opened, lead: Lead, *, outcome: Outcome | None = None) -> Decision:
+    """Decide, unless that is done, and write the decision.
+
+    Parameters
+    ----------
+    turn : Turn
+        That looks at the lead.
+    opened : Opened
+    lead : Lead
+    outcome : Outcome, optional
+        The decision, where it was made already.
+    """
+    first = turn.number == 0
+    if outcome is None:
+        outcome = opened.decide(opened.situation_in(turn, lead), number=turn.number, credit=opened.credit_in(turn))
+    told = opened.written(outcome, moment=turn.moment)
+    if first:
+        told |= {"payload": lead.payload, "keys": keys_of(lead, opened.snapshot)}
+    return Decision.from_json(turn.record(**told))
+
+
+def after_answer(turn: Turn, opened: Opened) -> Decision:
+    """Return where a lead stands after an answer: the next decision, if nobody has it now."""
+    latest = turn.latest
+    assert latest is not None, "an offer belongs to a decision"
+    if turn.holder is not None or latest.offer is None or latest.offer.outcome is not None:
+        return Decision.from_json(latest.text)
+    _owe_again(turn, opened, Decision.from_json(latest.text), latest.offer.status)
+    return follow(turn, opened, Lead.of_payload(latest.payload))
+
+
+def _owe_again(turn: Turn, opened: Opened, decision: Decision, status: str) -> None:
+    """Let round robin owe a lead again to a partner whose turn it was and who did not keep it."""
+    acting = opened.config.policy_of(decision.policy)
+    if status not in RETURNED or acting is None or acting.kind != "round_robin" or decision.partner_id is None:
+        return
+    owed = turn.credit().get(decision.partner_id, 0.0)
+    turn.owe({decision.partner_id: returned(owed, catch_up=acting.catch_up)})
