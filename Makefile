@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -c "import lightgbm" || { echo "LightGBM needs the system's OpenMP library; install it with: apt-get install -y libgomp1"; exit 2; }
 	@touch $(STAMP)
 
-demo: setup  ## run the main job on a made-up ecosystem: validate, train, score, report
+demo: setup  ## run the main job on a made-up ecosystem: validate, train, score, publish, report, route
 	$(BIN)/partnerml demo --dir demo --force
 
 test: setup  ## every test, the long ones too

@@ -15,6 +15,7 @@ from partnerml.features import pair_outcomes
 from partnerml.models import PeerRate
 from partnerml.progress import Progress
 from partnerml.synthetic import simulate
+from partnerml.training import _close_parts
 from partnerml.training._close_parts import logged_weights
 from partnerml.training._peers_only import PeersOnly
 from partnerml.training._recipe import recipe_of
@@ -103,6 +104,20 @@ def test_immature_pairs_of_a_cut_weigh_as_one_and_are_not_from_later(recipe):
     assert len(more) > 0.2 * len(fold.train)
     lead = recipe.data.keys["lead_id"]
     assert not set(lead.iloc[rows.places]) & set(lead.iloc[fold.test])
+
+
+def test_trees_grow_in_number_with_the_pairs(recipe, monkeypatch):
+    fold, pairs = recipe.folds[0], len(recipe.data)
+    X, y = recipe.data.X.iloc[fold.train], recipe.known[fold.cut].iloc[fold.train]
+
+    def grown(settings):
+        return recipe.make(settings)["trees"](X, y, fold.cut).n_estimators
+
+    assert pairs // 100 < 120 == grown({})
+    monkeypatch.setattr(_close_parts, "PAIRS_A_TREE", 10)
+    # of all origins alike: what is judged is what ships
+    assert grown({}) == pairs // 10 > 120
+    assert grown({"trees": {"n_estimators": 11}}) == 11
 
 
 @pytest.mark.parametrize("immature", [False, True])

@@ -122,15 +122,17 @@ def test_what_is_wrong_is_refused_by_name(tree: dict, parts: tuple[str, ...]) ->
         assert part in message
 
 
-@pytest.mark.parametrize(
-    ("tree", "key"),
-    [
-        ({"routing": {}}, "routing"),
-        ({"monitoring": {}}, "monitoring"),
-    ],
-)
-def test_what_is_not_there_yet_is_refused_as_such(tree: dict, key: str) -> None:
-    assert f"{key}: not available in this version" in refusal(tree)
+def test_what_is_not_there_yet_is_refused_as_such() -> None:
+    assert "monitoring: not available in this version" in refusal({"monitoring": {}})
+
+
+def test_the_ledger_lies_in_the_output_or_where_the_configuration_says(tmp_path: Path) -> None:
+    assert Config.load(write(tmp_path, "output: out")).ledger_url == f"sqlite:///{tmp_path / 'out' / 'ledger.db'}"
+    for said, found in (
+        ("sqlite:///kept/ledger.db", f"sqlite:///{tmp_path / 'kept' / 'ledger.db'}"),
+        ("postgresql+psycopg://me@host/leads", "postgresql+psycopg://me@host/leads"),
+    ):
+        assert Config.load(write(tmp_path, f"routing: {{ledger: '{said}'}}")).ledger_url == found
 
 
 @pytest.mark.parametrize("task", ["churn", "fit", "close"])

@@ -178,9 +178,9 @@ def test_every_extra_function_is_told() -> None:
 def test_numbers_in_the_text_are_those_of_the_code() -> None:
     from partnerml import pairs, scoring, tasks
     from partnerml.features import _cover, _defaults, _lists, _win_rates
-    from partnerml.training import _churn, _recipe
+    from partnerml.training import _churn, _close, _close_rates, _fit, _propensity, _recipe
 
-    numerals = {2: "two", 8: "eight", 10: "ten"}
+    numerals = {2: "two", 8: "eight", 10: "ten", 200: "two hundred"}
     low, medium, high = (f"{cut:g}".lstrip("0") for cut in scoring.DEFAULT_CUTS)
     told = {
         "churn.md": (
@@ -188,6 +188,22 @@ def test_numbers_in_the_text_are_those_of_the_code() -> None:
             f"up to {numerals[_recipe.MAX_FOLDS]}",
             f"At least {numerals[_recipe.MIN_FOLDS]} monthly origins",
             f"{_recipe.MIN_MINORITY} rows of each label",
+            f"`tasks.churn.max_rows` rows ({_churn.MAX_ROWS:,})",
+        ),
+        "fit.md": (f"`max_rows` partners ({_fit.MAX_ROWS:,})",),
+        "propensity.md": (f"`max_rows` accounts ({_propensity.MAX_ROWS:,})",),
+        "evaluation.md": (
+            f"| `churn` | {_churn.MAX_ROWS:,} rows |",
+            f"| `fit` | {_fit.MAX_ROWS:,} rows |",
+            f"| `propensity` | {_propensity.MAX_ROWS:,} rows |",
+            f"| `close` | {_close.MAX_PAIRS:,} rows |",
+            f"fewer than {_propensity.LEAST_OF_RARER:,} of the rarer label",
+        ),
+        "close.md": (
+            f"Of more than {_close.MAX_PAIRS:,} pairs",
+            f"the (at most {_close_rates.PARTNERS}) partners",
+            f"{numerals[_close_rates.LEADS]} drawn from all",
+            f"the first {_close_rates._NAMED} of them",
         ),
         "scores.md": (
             f"at {low}, {medium} and {high}",

@@ -42,6 +42,16 @@ def test_quickstart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_routing(tmp_path: Path) -> None:
+    told = run("routing.py", "--partners", "200", folder=tmp_path)
+    assert "as in the dry run: True" in told
+    assert "the most likely to close of" in told
+    assert re.search(r"^why not P\d+ again: it has had this lead before$", told, re.MULTILINE)
+    assert "decided again, the same: True" in told
+    assert "rows to learn from, 0 remarks of the audit" in told
+
+
+@pytest.mark.slow
 def test_point_in_time(tmp_path: Path) -> None:
     told = run("point_in_time.py", folder=tmp_path)
     rows = {

@@ -1,6 +1,7 @@
 """Fit, end to end: who is trained on and scored, censoring, honest judgement, and refusals that say what is missing."""
 
 import datetime as dt
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from partnerml.config import Config, FitConfig
 from partnerml.errors import ConfigError, DataError, ModelError, NotEnoughDataError
 from partnerml.models import Profile, SuccessHazard
 from partnerml.progress import Progress
-from partnerml.training import recipe_of
+from partnerml.training import _fit_plan, recipe_of
 
 pytestmark = pytest.mark.xdist_group("fit")
 
@@ -106,6 +107,42 @@ def test_every_partner_is_trained_on_censored_or_not(trained, tables):
     mature = joined + pd.Timedelta(days=DAYS) <= first.cut
     assert told[mature].notna().all()
     assert told[~mature].isna().all()
+
+
+def test_of_who_was_followed_exactly_to_the_horizon_nothing_is_known(tables):
+    """A win on its last day may still come to be known: it is no partner that did not succeed."""
+    with altered(tables, partners=lambda frame: frame.assign(joined_at=frame["joined_at"].dt.floor("D"))) as eco:
+        recipe = recipe_of(eco, TASK, until=UNTIL, seed=0, origins=4)
+    whole = recipe.data.as_of + pd.Timedelta(days=DAYS)
+    assert sum((whole == cut).sum() for cut in recipe.known) > 3
+    for cut, told in recipe.known.items():
+        assert told[whole < cut].notna().all()
+        assert told[whole >= cut].isna().all()
+
+
+def test_an_origin_is_asked_for_once_enough_were_followed_beyond_the_horizon():
+    """Of 30 partners that joined on New Year's Day all have 91 days behind them on April Fools' Day, and no more."""
+    joined = pd.Series(pd.to_datetime(["2024-01-01"] * 30 + ["2024-04-10", "2024-05-10"], utc=True))
+    times = pd.DataFrame({"duration_days": 5.0, "observed": True}, index=joined.index)
+    rows, asked = SimpleNamespace(as_of=joined, known_times=times), np.ones(len(joined), dtype=bool)
+    for days, first in ((90, "2024-04-01"), (91, "2024-05-01")):
+        folds = list(_fit_plan._folds(rows, dt.timedelta(0), asked, days=days, at_most=8))
+        assert folds[0].cut == pd.Timestamp(first, tz="UTC")
+    # the outcomes of the first origin's own partners, that they had 21 days for at the second, are not in at 21 days
+    for days, replayed in ((20, True), (21, False)):
+        assert _fit_plan._is_replayed(rows, _origins(rows, days), days, dt.timedelta(0)) is replayed
+
+
+def _origins(rows, days):
+    asked = np.ones(len(rows.as_of), dtype=bool)
+    return list(_fit_plan._folds(rows, dt.timedelta(0), asked, days=days, at_most=8))[-2:]
+
+
+def test_who_was_followed_exactly_to_the_horizon_is_no_failure_to_judge_on(trained):
+    recipe = trained[0]
+    spans = (np.full(len(recipe.data), float(DAYS)), np.full(len(recipe.data), DAYS + 0.1))
+    assert _fit_plan._judged(recipe.data, recipe.folds, DAYS, spans[0]) == 0
+    assert _fit_plan._judged(recipe.data, recipe.folds, DAYS, spans[1]) > 50
 
 
 def test_it_is_judged_out_of_time_beside_its_baselines(model, trained):
@@ -293,6 +330,27 @@ def test_of_few_partners_those_that_are_known_stand_for_those_that_are_not(table
     ]
     share = (recipe.labels * recipe.weights).sum() / len(asked)
     assert share == pytest.approx(1 - float(oracle.kaplan_meier(times, DAYS)))
+
+
+def test_followed_long_enough_is_more_than_the_horizon(tables):
+    """All joined 90 days before the end: success on the last day may still come to be known."""
+    some = tables["partners"]["partner_id"].head(400)
+
+    def at_once(frame):
+        return frame[frame["partner_id"].isin(some)].assign(joined_at=pd.Timestamp(UNTIL) - pd.Timedelta(days=DAYS))
+
+    def soon(frame):
+        frame = frame[frame["partner_id"].isin(some)]
+        return frame.assign(
+            registered_at=pd.Timestamp(UNTIL) - pd.Timedelta(days=DAYS),
+            closed_at=pd.Timestamp(UNTIL) - pd.Timedelta(days=9),
+        )
+
+    with (
+        altered(tables, partners=at_once, deals=soon) as eco,
+        pytest.raises(NotEnoughDataError, match=r"20 that joined more than 90 days before .* did and 0 are"),
+    ):
+        recipe_of(eco, TASK, until=UNTIL, seed=0)
 
 
 def test_a_joining_date_taken_from_the_first_deal_is_refused(tables):

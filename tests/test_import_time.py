@@ -31,6 +31,19 @@ def test_the_check_sees_what_is_imported() -> None:
     assert {"numpy", "pandas"} <= imported_by("import pandas") & set(HEAVY)
 
 
+def test_a_first_route_brings_no_training() -> None:
+    statement = """
+import datetime as dt
+from partnerml import Router
+from partnerml.routing import Snapshot
+known = Snapshot.of(as_of="2026-06-01", partners={"partner_id": ["p1"]})
+with Router.open(known) as router:
+    assert router.route({"lead_id": "l1"}, now="2026-06-01T09:00").partner_id == "p1"
+"""
+    trained_with = {"mlflow", "shap", "optuna", "ibis", "duckdb", "sqlglot", "matplotlib", "jinja2"}
+    assert not imported_by(statement) & trained_with
+
+
 def test_help_of_the_command_line_brings_nothing_heavy() -> None:
     heavy = imported_by("from partnerml.cli import app\napp.main(['--help'], standalone_mode=False)") & set(HEAVY)
     assert not heavy

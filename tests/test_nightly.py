@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from tests import made_up
 
-from partnerml import nightly, outputs, scoring, tasks, training
+from partnerml import nightly, outputs, publishing, scoring, tasks, training
 from partnerml.config import Config
 from partnerml.ecosystem import Ecosystem
 from partnerml.errors import BusyError, ConfigError, DataError, ModelError, NoChampionError, NotEnoughDataError
@@ -34,9 +34,11 @@ class Office:
     scored: list[str] = dataclasses.field(default_factory=list)
     train: Callable[[], training.Outcome] | None = None
     until: str = "2026-06-01T00:00:00+00:00"
+    challengers: list[str] = dataclasses.field(default_factory=list)
 
-    def current(self, task: str) -> types.SimpleNamespace | None:
-        return types.SimpleNamespace(model_version=self.champions[-1]) if self.champions else None
+    def current(self, task: str, *, alias: str = "champion") -> types.SimpleNamespace | None:
+        versions = self.champions if alias == "champion" else self.challengers
+        return types.SimpleNamespace(model_version=versions[-1]) if versions else None
 
     def champion(self, task: str) -> types.SimpleNamespace:
         if not self.champions:
@@ -232,6 +234,61 @@ def test_a_damaged_state_is_no_state(tmp_path, office):
     (tmp_path / "runs" / AS_OF / "state.json").write_text('{"stages": [1')
     night(tmp_path)
     assert digests(tmp_path) == before
+
+
+@pytest.fixture
+def published(monkeypatch) -> list[dt.datetime]:
+    """When snapshots were published; publishing itself is quick."""
+    calls: list[dt.datetime] = []
+
+    def publish(eco, *, as_of, progress) -> Path:
+        calls.append(as_of)
+        folder = publishing.snapshots_folder(eco.config) / f"snapshot{len(calls)}"
+        outputs.write_text(folder / "manifest.json", "{}")
+        return folder
+
+    monkeypatch.setattr(publishing, "publish", publish)
+    return calls
+
+
+CLOSE = {"tasks": {"close": {}}}
+
+
+def test_what_routing_goes_by_is_published_once(tmp_path, office, published):
+    done = night(tmp_path, **CLOSE)
+    assert list(statuses(done)) == ["validate", "train:close", "score:close", "publish", "report"]
+    assert done.snapshot == tmp_path / "snapshots" / "snapshot1"
+    assert dict(done.stages[3].facts)["snapshot_id"] == "snapshot1"
+    # where decisions are kept, and how fast, is no matter of the snapshot
+    for same in ({}, {"routing": {"ledger": "other.db"}}):
+        again = night(tmp_path, **CLOSE, **same)
+        assert statuses(again)["publish"] == ("done", True)
+        assert again.snapshot == done.snapshot
+    assert published == [dt.datetime(2026, 6, 1, tzinfo=dt.UTC)]
+    assert night(tmp_path, **CLOSE, routing={"offers": {"limit": 5}}).snapshot == tmp_path / "snapshots" / "snapshot2"
+    assert len(office.trained) == len(office.scored) == 1, "rules are no reason to train or score"
+    (tmp_path / "snapshots" / "snapshot2" / "manifest.json").write_text("damaged")
+    assert night(tmp_path, **CLOSE, routing={"offers": {"limit": 5}}).snapshot == tmp_path / "snapshots" / "snapshot3"
+
+
+def test_rates_that_were_not_promoted_are_published(tmp_path, office, published):
+    def rates() -> training.Outcome:
+        office.challengers.append("c" * 12)
+        return outcome(promoted=False)
+
+    office.train = rates
+    done = night(tmp_path, **CLOSE)
+    assert statuses(done)["score:close"] == ("skipped", False)
+    assert done.snapshot is not None
+    assert done.stages[3].facts["model_version"] == "c" * 12
+
+
+def test_without_a_model_nothing_is_published_and_the_reason_told(tmp_path, office, published):
+    office.train = lambda: outcome(promoted=False)
+    done = night(tmp_path, **CLOSE)
+    assert statuses(done)["publish"] == ("skipped", False)
+    assert "no signal" in done.stages[3].reason
+    assert (done.snapshot, published) == (None, [])
 
 
 @pytest.mark.parametrize("kind", ["little", "no signal"])

@@ -10,7 +10,7 @@ import pytest
 
 import partnerml
 
-PACKAGES = ("config", "ecosystem", "features", "models", "outreach", "report", "synthetic", "cli")
+PACKAGES = ("config", "ecosystem", "features", "models", "outreach", "report", "routing", "synthetic", "cli")
 
 
 def test_public_names_are_sorted_and_unique() -> None:

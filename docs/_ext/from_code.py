@@ -272,7 +272,8 @@ def _dictionary(task: str) -> Any:
 
     world = simulate(partners=60, months=12, seed=0)
     with Ecosystem.from_frames(now=world.end, **world.tables) as eco:
-        return dictionary(eco, default_catalogue(eco, before=world.end, task=task))
+        catalogue = default_catalogue(eco, before=world.end, task=task)
+        return dictionary(eco, catalogue, at_joining=task == "fit")
 
 
 DIRECTIVES: Mapping[str, Callable[[str], str]] = {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from partnerml.models import Model, load_model
     from partnerml.outreach import Outreach, recommend_outreach
     from partnerml.report import model_card
+    from partnerml.routing import Router
     from partnerml.scoring import Scores, score
     from partnerml.tasks import Task, build_dataset
     from partnerml.training import rebuild, train
@@ -26,6 +27,7 @@ _HOMES = {
     "Ecosystem": "partnerml.ecosystem",
     "Model": "partnerml.models",
     "Outreach": "partnerml.outreach",
+    "Router": "partnerml.routing",
     "Scores": "partnerml.scoring",
     "Task": "partnerml.tasks",
     "build_dataset": "partnerml.tasks",
@@ -43,6 +45,7 @@ __all__ = [
     "Ecosystem",
     "Model",
     "Outreach",
+    "Router",
     "Scores",
     "Task",
     "__version__",

@@ -1,4 +1,4 @@
-"""The stages of a night in order: validate, train what has no champion, score, report.
+"""The stages of a night in order: validate, train what has no champion, score, publish, report.
 
 A night can be killed and run again. Each finished stage is noted in ``OUT/runs/DATE/state.json`` with a fingerprint of
 what went into it, the configuration, the data and the model's version; a stage whose fingerprint and output are still
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from partnerml.tasks import Task
 
 DONE, SKIPPED = "done", "skipped"
+_ROUTED_BY = "close"  # the task whose model tells who wins a lead
 _ABOUT_PARTNERS = ("partner_id", "name", "partner_type", "country", "region", "tier")
+# where a name is found, the partner's last: of equal ids its own is told
+_NAMED = (("accounts", "account_id", "name"), ("leads", "lead_id", "account_name"), ("partners", "partner_id", "name"))
 
 # `validate` finds rows in the future by the clock; a night must come out the same whenever it is run again
 _NO_CLOCK = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
@@ -51,7 +54,7 @@ class Stage:
     Attributes
     ----------
     name : str
-        ``validate``, ``train:TASK``, ``score:TASK`` or ``report``.
+        ``validate``, ``train:TASK``, ``score:TASK``, ``publish`` or ``report``.
     status : str
         ``done`` or ``skipped``.
     reason : str
@@ -84,6 +87,8 @@ class Night:
         The HTML summary.
     scores : mapping of str to Path
         The scores of each task that has any.
+    snapshot : Path or None
+        The folder that routing goes by; None where nothing is routed, or there is no model to route by.
     """
 
     as_of: dt.datetime
@@ -91,6 +96,7 @@ class Night:
     validation: ValidationReport
     report: Path
     scores: Mapping[str, Path]
+    snapshot: Path | None = None
 
 
 def run(eco: Ecosystem, *, as_of: Moment, seed: int | None = None, progress: Progress | None = None) -> Night:
@@ -166,7 +172,7 @@ def write_report(eco: Ecosystem, *, as_of: dt.datetime, skipped: Mapping[str, st
         churn=scored.pop("churn", None),
         others=scored,
         partners=partners,
-        names=_names(eco, partners),
+        names=names_of(eco),
         skipped=reasons,
         currency=None if config.data.currency is None else config.data.currency.to,
         cuts=config.report.bands,
@@ -199,16 +205,13 @@ def _about_partners(eco: Ecosystem) -> pd.DataFrame:
     return frame
 
 
-def _names(eco: Ecosystem, partners: pd.DataFrame) -> dict[str, str]:
+def names_of(eco: Ecosystem) -> dict[str, str]:
     """Return the names of partners, and of accounts and leads where there are any, by id."""
     found: dict[str, str] = {}
-    for table, key, name in (("accounts", "account_id", "name"), ("leads", "lead_id", "account_name")):
+    for table, key, name in _NAMED:
         if eco.has(table, name):
             known = eco.table(table).select(key, name).to_pandas().dropna()
             found |= dict(zip(known[key], known[name], strict=True))
-    if "name" in partners:
-        known = partners[["partner_id", "name"]].dropna()
-        found |= dict(zip(known["partner_id"], known["name"], strict=True))
     return found
 
 
@@ -235,6 +238,8 @@ class _Night:
                 self._stage(f"train:{task.name}", functools.partial(self._train, task))
             for task in chosen:
                 self._stage(f"score:{task.name}", functools.partial(self._score, task))
+            if any(task.name == _ROUTED_BY for task in chosen):
+                self._stage("publish", self._publish)
             self._stage("report", self._report)
             self._save(ended=True)
         except BaseException as error:
@@ -253,7 +258,15 @@ class _Night:
             self.eco.validate(now=_NO_CLOCK),
             out / self.stages["report"].facts["path"],
             scores,
+            self._snapshot(),
         )
+
+    def _snapshot(self) -> Path | None:
+        stage = self.stages.get("publish")
+        if stage is None or stage.status == SKIPPED:
+            return None
+        manifest: Path = self.eco.config.out / stage.facts["path"]
+        return manifest.parent
 
     def _stage(self, name: str, work: Callable[[str], Stage]) -> None:
         started = time.monotonic()
@@ -335,6 +348,22 @@ class _Night:
         except NotEnoughDataError as error:
             return Stage(name, SKIPPED, str(error))
         return self._written(name, scores.write(config.out), model_version=model.version, rows=len(scores))
+
+    def _publish(self, name: str) -> Stage:
+        from partnerml import publishing
+
+        found = publishing.routed_by(self.registry)
+        if found is None:
+            return Stage(name, SKIPPED, self.stages[f"train:{_ROUTED_BY}"].reason)
+        model, config = found[0].model_version, self.eco.config
+        rules = config.routing.model_dump(mode="json", exclude={"ledger"})
+        self.fingerprints[name] = _digest(self._given, rules, config.seed, found[1], model, self.as_of.isoformat())
+        done = self._done_before(name)
+        if done is not None:
+            return done
+        folder = publishing.publish(self.eco, as_of=self.as_of, progress=self.progress)
+        # it holds the hashes of all other files
+        return self._written(name, folder / "manifest.json", model_version=model, snapshot_id=folder.name)
 
     def _report(self, name: str) -> Stage:
         skipped = {
@@ -460,7 +489,7 @@ def latest_scores(out: Path) -> dt.datetime:
 
 def _meaning(config: Config) -> dict[str, Any]:
     """Return the part of the configuration that can change a result."""
-    without = ("engine", "output", "mlflow", "seed", "outreach")
+    without = ("engine", "output", "mlflow", "seed", "outreach", "routing")
     meant = {key: value for key, value in config.resolved().items() if key not in without}
     # how features are kept, and not which: the result is the same
     return meant | {"features": {key: value for key, value in meant["features"].items() if key != "cells"}}

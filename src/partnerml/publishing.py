@@ -7,6 +7,7 @@ Old ones stay: a decision is repeated with the snapshot that it was made with.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["publish", "routed_by", "snapshot_of", "snapshots_folder"]
 
 TASK = "close"
+_logger = logging.getLogger("partnerml")
 _OPEN, _REGISTERED = "open", ("approved", "pending")
 _DEAL_COLUMNS = (
     *("deal_id", "partner_id", "registered_at", "outcome", "registration_status", "protected_until"),
@@ -139,6 +141,8 @@ def _registered(eco: Ecosystem) -> tuple[Model, str]:
             f"there is no model of {TASK} to route by: run partnerml train {TASK} first. Where there are too few "
             "outcomes for a model, it registers the rates of peers, and these can be published"
         )
+    if found[1] != "champion":
+        _logger.warning("%s has no champion: the snapshot goes by its challenger %s", TASK, found[0].model_version)
     return registry.load(found[0].uri), found[1]
 
 

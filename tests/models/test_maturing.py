@@ -67,7 +67,7 @@ def test_without_any_end_of_a_kind():
 
 
 def test_rows_that_have_ended_stand_for_all_of_their_age():
-    rng, _, p, day, wins = ends(30_000, seed=4)
+    rng, _, _, day, wins = ends(30_000, seed=4)
     follow = rng.uniform(0, 400, len(day))
     seen = day <= follow
     zeros = np.zeros(len(day))
@@ -87,16 +87,18 @@ def test_rows_that_have_ended_stand_for_all_of_their_age():
 
 
 def test_rows_that_have_ended_stand_for_those_of_their_own_chance():
-    rng, _, p, day, wins = ends(200_000, seed=5)
-    follow, zeros = rng.uniform(45, 135, len(day)), np.zeros(len(day))
+    rng, _, p, day, wins = ends(80_000, seed=5)
+    young = rng.random(len(day)) < 0.75
+    follow, zeros = np.where(young, rng.uniform(45, 135, len(day)), 300.0), np.zeros(len(day))
     seen = day <= follow
     won, lost = (np.where(seen & kind, day, np.nan) for kind in (wins, ~wins))
-    weight = Maturing(HORIZON).fit(zeros, won, lost, follow).weights(zeros, follow, wins & seen, ~wins & seen)
-    early, late = wins & seen, wins & (day <= HORIZON)
-    for chance in range(10):
-        alike = (p >= np.quantile(p, chance / 10)) & (p <= np.quantile(p, (chance + 1) / 10))
-        assert np.average(early[alike], weights=weight[alike]) == pytest.approx(late[alike].mean(), abs=0.011)
-        assert weight[alike].mean() == pytest.approx(1.0, abs=0.03)
+    model = Maturing(HORIZON).fit(zeros, won, lost, follow)
+    weight = model.weights(zeros, follow, wins & seen, ~wins & seen)
+    late = wins & (day <= HORIZON)
+    steep, _ = np.polyfit(p[young], (wins & seen)[young], 1, w=np.sqrt(weight[young]))
+    true, _ = np.polyfit(p[young], late[young], 1)
+    assert steep == pytest.approx(true, abs=0.025)
+    assert np.corrcoef(p[young], weight[young])[0, 1] == pytest.approx(0.0, abs=0.02)
 
 
 def test_without_a_failure_no_success_is_told_by_rows_that_are_open():

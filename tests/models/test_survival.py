@@ -33,9 +33,9 @@ def test_the_weights_are_the_inverse_chance_of_follow_up(times, horizon):
         if seen and time <= horizon:
             assert y[i] == 1
             assert weights[i] == pytest.approx(1 / float(oracle.chance_of_follow_up(times, time)))
-        elif time >= horizon:
+        elif time > horizon:
             assert y[i] == 0
-            assert weights[i] == pytest.approx(1 / float(oracle.chance_of_follow_up(times, horizon)))
+            assert weights[i] == pytest.approx(1 / float(oracle.chance_of_follow_up(times, horizon + 0.5)))
         else:
             assert np.isnan(y[i])
             assert weights[i] == 0
@@ -48,6 +48,19 @@ def test_the_weighted_share_of_events_is_that_of_kaplan_and_meier(times, horizon
     y, weights = censoring_weights(*apart(times), horizon)
     share = float(np.sum(weights * np.nan_to_num(y)) / len(times))
     assert share == pytest.approx(float(1 - oracle.kaplan_meier(times, horizon)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(times_to_event, st.integers(1, 12))
+def test_who_is_known_stands_for_everybody(times, horizon):
+    _, weights = censoring_weights(*apart([*times, (horizon + 1, False)]), horizon)
+    assert weights.sum() == pytest.approx(len(times) + 1)
+
+
+def test_of_who_was_followed_to_the_very_horizon_nothing_is_known():
+    y, weights = censoring_weights([6.0, 6.0, 6.5, 7.0], [False, True, False, True], 6.0)
+    np.testing.assert_array_equal(y, [np.nan, 1.0, 0.0, 0.0])
+    assert weights.tolist() == pytest.approx([0.0, 1.0, 1.5, 1.5])
 
 
 def test_without_censoring_everybody_counts_once():

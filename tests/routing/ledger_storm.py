@@ -98,8 +98,9 @@ def steps(ledger, lead, room, now, rng):
                 yield {"what": "won", "lead": lead}
         else:
             with ledger.turn(moment=now) as turn:
-                turn.withdraw(offer)
-            yield {"what": "withdrawn", "offer": offer}
+                ended = turn.withdraw(offer)
+            # one that nobody answered in time has expired
+            yield {"what": ended.status, "offer": offer}
     except InputError:
         # the same lead came through another process, which was faster
         return
@@ -162,7 +163,7 @@ def check(storm):
             if "decision" in line:
                 assert ledger.text(line["decision"]) == line["text"]
         for line in lines:
-            if line["what"] in ("declined", "withdrawn"):
+            if line["what"] in ("declined", "withdrawn", "expired"):
                 assert offers[line["offer"]].status == line["what"]
             elif line["what"] == "accepted":
                 assert offers[line["offer"]].status in ("accepted", "withdrawn")

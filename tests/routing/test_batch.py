@@ -91,7 +91,7 @@ def test_who_gets_nothing_is_told_why():
         batch = router.assign(leads(4, country="DE"), now=NOW)
         without = [d for d in batch.decisions if d.partner_id is None]
         assert len(without) == 3
-        assert all("worth more with those that have room" in d.why for d in without)
+        assert all("2 by territory, 1 by capacity" in d.why for d in without)
         nobody = router.assign(leads(1, prefix="n", country="US"), now=NOW).decisions[0]
         assert nobody.status == "fallback"
         assert "3 by territory" in nobody.why
@@ -169,3 +169,25 @@ def test_capacity_that_went_meanwhile_is_looked_at_again(monkeypatch):
         assert decision.status == "fallback"
         assert router.ledger.audit() == []
         assert router.replay(decision.decision_id) == decision
+
+
+def test_when_those_who_hold_leads_exclusively_are_full_others_get_the_rest():
+    partners = [{"country": "DE", "max_open_leads": limit} for limit in (1, 5)]
+    exclusive = {"partner_id": "p0", "country": "DE", "exclusive": True}
+    snap = snapshot(partners, territories=[exclusive, {"partner_id": "p1", "country": "DE"}], p={"p0": 0.2, "p1": 0.9})
+    with Router.open(snap) as router:
+        batch = router.assign(leads(3, country="DE"), now=NOW)
+        assert sorted(d.partner_id for d in batch.decisions) == ["p0", "p1", "p1"]
+        for decision in batch.decisions:
+            assert router.replay(decision.decision_id) == decision
+
+
+def test_a_batch_that_is_refused_lets_no_offer_expire():
+    later = NOW + dt.timedelta(days=30)
+    config = {"max_snapshot_age": "60d"}
+    with Router.open(world(config=config)) as router:
+        router.assign(leads(6), now=NOW)
+        before = router.ledger.history()
+        with pytest.raises(DataError, match="other values of amount"):
+            router.assign([*leads(6)[:5], {**leads(6)[5], "amount": 7.0}], now=later)
+        assert router.ledger.history().equals(before)

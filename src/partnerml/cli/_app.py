@@ -337,7 +337,7 @@ def _line(record: logging.LogRecord) -> str:
 )
 @click.version_option(__version__, prog_name="partnerml")
 def app() -> None:
-    """Churn risk, partner fit, propensity and close probability, with reasons, from raw tables.
+    """Churn risk, partner fit, propensity, close probability and lead routing, with reasons, from raw tables.
 
     \b
     A first run on your own data:

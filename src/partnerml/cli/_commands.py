@@ -14,7 +14,9 @@ from partnerml.cli import _show
 from partnerml.cli._app import MOMENT, Result, Session, command
 from partnerml.cli._card import card
 from partnerml.cli._features import features
+from partnerml.cli._ledger import expire, forget, outcomes, override, respond
 from partnerml.cli._outreach import outreach
+from partnerml.cli._routing import publish, replay, route, why_not
 from partnerml.errors import ConfigError, DataError, NoChampionError
 
 if TYPE_CHECKING:
@@ -93,8 +95,9 @@ def validate(session: Session, *, now: dt.datetime | None) -> Result:
 def train(session: Session, *, task: str, until: dt.datetime | None, trials: int | None, seed: int | None) -> Result:
     """Train TASK (or all), judge it out of time, register it, and promote it if it earns it.
 
-    A model that is not surely better than the base rate and than the days since the last activity is not promoted:
-    "no signal" is a result, and ends with 0.
+    A model that is not surely better than the base rate and than the simplest ranking of its task (for churn the days
+    since the last activity) is not promoted: "no signal" is a result, and ends with 0. Nor is one that does not beat
+    the champion.
 
     \b
     Examples:
@@ -141,7 +144,7 @@ def score(session: Session, *, task: str, as_of: dt.datetime) -> Result:
     Example:
       partnerml score churn --as-of 2026-06-01
     """  # noqa: D301
-    from partnerml import outputs
+    from partnerml import nightly, outputs
 
     with session.ecosystem() as eco, outputs.lock(eco.config.out, purpose="partnerml score"):
         scored = [
@@ -149,7 +152,7 @@ def score(session: Session, *, task: str, as_of: dt.datetime) -> Result:
             for each in _several(eco, task)
             if (found := _scored(session, eco, each, as_of, skips=task == _ALL)) is not None
         ]
-        names = _names(eco) if scored else {}
+        names = nightly.names_of(eco) if scored else {}
     document = {
         "scores": [
             {
@@ -188,13 +191,6 @@ def _scored(session: Session, eco: Any, task: Task, as_of: dt.datetime, *, skips
     return scores, scores.write(eco.config.out)
 
 
-def _names(eco: Any) -> dict[str, str]:
-    if not eco.has("partners", "name"):
-        return {}
-    frame = eco.table("partners").select("partner_id", "name").to_pandas().dropna()
-    return dict(zip(frame["partner_id"], frame["name"], strict=True))
-
-
 @command("rollback")
 @click.argument("task")
 def rollback(session: Session, *, task: str) -> Result:
@@ -217,7 +213,7 @@ def rollback(session: Session, *, task: str) -> Result:
 @_as_of
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of training [default: the configuration's].")
 def nightly(session: Session, *, as_of: dt.datetime, seed: int | None) -> Result:
-    """Run the stages of a night: validate, train what has no champion, score, report.
+    """Run the stages of a night: validate, train what has no champion, score, publish, report.
 
     Can be killed and run again: finished stages whose input is the same are not repeated. A task with too little
     data or without signal is skipped with the reason, and does not fail the night.
@@ -238,7 +234,13 @@ def _night_document(done: Any) -> dict[str, Any]:
         {"name": s.name, "status": s.status, "reason": s.reason, "repeated": s.repeated, "facts": dict(s.facts)}
         for s in done.stages
     ]
-    return {"as_of": done.as_of, "stages": stages, "report": done.report, "scores": dict(done.scores)}
+    return {
+        "as_of": done.as_of,
+        "stages": stages,
+        "report": done.report,
+        "scores": dict(done.scores),
+        "snapshot": done.snapshot,
+    }
 
 
 @command("report")
@@ -274,10 +276,10 @@ def report(session: Session, *, as_of: dt.datetime | None) -> Result:
     show_default=True,
     help="A folder of its own.",
 )
-@click.option("--partners", type=click.IntRange(min=1), default=2000, show_default=True, help="Size of the sample.")
+@click.option("--partners", type=click.IntRange(min=1), default=1200, show_default=True, help="Size of the sample.")
 @click.option("--force", is_flag=True, help="Run in a folder that is not empty.")
 def demo(session: Session, *, directory: Path, partners: int, force: bool) -> Result:
-    """Make a synthetic programme, run a night on it, and show the result; takes about a minute.
+    """Make a synthetic programme, run a night on it, route leads, and show the result; takes about two minutes.
 
     \b
     Example:
@@ -289,6 +291,7 @@ def demo(session: Session, *, directory: Path, partners: int, force: bool) -> Re
     document = _night_document(shown.night) | {
         "config": shown.made.config,
         "validation": shown.night.validation.to_dict(),
+        "decisions": [decision.to_dict() for decision in shown.decisions],
     }
     return Result(document, lambda console: _show.demo(console, shown))
 
@@ -307,4 +310,8 @@ def _several(eco: Ecosystem, name: str) -> Sequence[Task]:
     return chosen
 
 
-COMMANDS = (init, validate, features, train, card, score, rollback, outreach, nightly, report, demo)
+COMMANDS = (
+    *(init, validate, features, train, card, score, rollback, outreach),
+    *(publish, route, respond, expire, override, why_not, replay, outcomes, forget),
+    *(nightly, report, demo),
+)

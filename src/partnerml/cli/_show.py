@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from partnerml.training import Outcome
 
 _SHOWN_PARTNERS = 10
+_ROWS = {"score:close": "pairs of lead and partner", "score:propensity": "accounts"}
 _STYLES = {
     "error": "bold red",
     "warning": "yellow",
@@ -70,6 +71,8 @@ def init(console: Console, made: Made) -> None:
         rows = ", ".join(f"{name} {count:,}" for name, count in made.tables.items())
         say(console, f"sample tables (rows): {rows}")
         say(console, f"next: partnerml nightly -c {made.config} --as-of {made.as_of:%Y-%m-%d}")
+        if made.leads is not None:
+            say(console, f"then: {_route(made)}")
     else:
         say(console, f"next: name your tables in it, then partnerml validate -c {made.config}")
 
@@ -215,26 +218,40 @@ def night(console: Console, done: Night) -> None:
         # what is not trained is not scored, for the same reason
         reason = "as above" if stage.reason in told else stage.reason
         told |= {stage.reason} - {""}
-        add(shown, stage.name, status, reason or _facts(stage.facts))
+        add(shown, stage.name, status, reason or _facts(stage.name, stage.facts))
     console.print(shown)
     path(console, "report", done.report)
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
+def _facts(stage: str, facts: Mapping[str, Any]) -> str:
+    if "snapshot_id" in facts:
+        return f"snapshot {facts['snapshot_id']}, by model {facts['model_version']}"
     if "model_version" in facts and "rows" in facts:
-        return f"{facts['rows']:,} partners by model {facts['model_version']}"
+        return f"{facts['rows']:,} {_ROWS.get(stage, 'partners')} by model {facts['model_version']}"
     if "model_version" in facts:
         return f"champion {facts['model_version']}"
     return str(facts.get("path", ""))
 
 
 def demo(console: Console, shown: Demo) -> None:
-    """Print what a first-time reader wants to see: the data, how good the model is, whom to call."""
+    """Print what a first-time reader wants to see: the data, how good the models are, whom to call, who gets a lead."""
+    from partnerml.cli import _routed
+
     validation(console, shown.night.validation)
     if shown.evaluation is not None:
         evaluation(console, "churn", shown.evaluation)
     if shown.scores is not None:
         top(console, "Whom to call first", shown.scores, shown.names)
     night(console, shown.night)
+    if shown.decisions:
+        _routed.shown(console, "Who gets the leads of the morning", shown.decisions, shown.names)
     again = f"partnerml nightly -c {shown.made.config} --as-of {shown.made.as_of:%Y-%m-%d}"
     say(console, f"open the report in a browser; another night: {again}")
+    if shown.decisions:
+        say(console, f"the same leads get the same decisions: {_route(shown.made)}")
+
+
+def _route(made: Made) -> str:
+    """Return the command that routes the leads of a sample."""
+    out = made.config.parent / "out" / "decisions.parquet"
+    return f"partnerml route -c {made.config} --leads {made.leads} --out {out} --now {made.morning:%Y-%m-%dT%H:%M}"

@@ -48,6 +48,11 @@ class ChurnConfig(Model):
         default=None,
         description="the earliest monthly snapshot to train on, as a date; null = the first with its full history",
     )
+    max_rows: int | None = Field(
+        default=None,
+        ge=1_000,
+        description="train on at most so many rows, those of partners drawn at random; null = 60000",
+    )
 
     @pydantic.model_validator(mode="after")
     def _horizon_holds_a_silence(self) -> Self:
@@ -69,6 +74,9 @@ class FitConfig(Model):
     train_from: Date = Field(
         default=None,
         description="the earliest joining date to train on, as a date; null = the month of the first deal on record",
+    )
+    max_rows: int | None = Field(
+        default=None, ge=1_000, description="train on at most so many partners, drawn at random; null = 50000"
     )
 
 
@@ -97,6 +105,11 @@ class PropensityConfig(Model):
     exclude: Annotated[Mapping[str, tuple[str, ...]], BeforeValidator(_values)] = Field(
         default_factory=dict,
         description="columns of accounts and values; who has one is never scored, such as {relationship: [competitor]}",
+    )
+    max_rows: int | None = Field(
+        default=None,
+        ge=1_000,
+        description="train on about so many accounts, drawn at random; null = 200000",
     )
 
     @pydantic.field_validator("class_prior")

@@ -9,7 +9,7 @@ from partnerml.features._accounts import (
     created_at,
     tell_idle_exclusions,
 )
-from partnerml.features._build import build, build_rows, labels_as_known, write_rows
+from partnerml.features._build import build, build_rows, labels_as_known, rows_by_partner, write_rows
 from partnerml.features._catalog import Catalogue, Feature, Peers
 from partnerml.features._defaults import default_catalogue
 from partnerml.features._dictionary import dictionary, missing
@@ -71,6 +71,7 @@ __all__ = [
     "partner_accounts",
     "partner_facts",
     "population_keys",
+    "rows_by_partner",
     "success_tables",
     "successes_as_known",
     "tell_idle_exclusions",

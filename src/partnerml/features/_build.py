@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import ibis
 import numpy as np
@@ -25,7 +25,17 @@ from partnerml.features._labels import ChurnLabel, churn_labels
 from partnerml.features._measure import Family
 from partnerml.features._peers import peer_columns
 from partnerml.features._scratch import Scratch
-from partnerml.features._spine import Population, keys_table, moments, naive_utc, spine_from, spine_of
+from partnerml.features._spine import (
+    ACTIVITY_SOURCES,
+    Population,
+    chosen,
+    first_row,
+    keys_table,
+    moments,
+    naive_utc,
+    spine_from,
+    spine_of,
+)
 from partnerml.features._traits import trait_columns
 from partnerml.features._values import window_columns
 from partnerml.moments import Moment
@@ -44,6 +54,7 @@ def build(
     as_of: Sequence[Moment] | Moment,
     until: Moment | None = None,
     cells: CellStore | None = None,
+    only: Collection[str] | None = None,
 ) -> Dataset:
     """Build the rows of a population with what was known of them, and what became of them.
 
@@ -62,6 +73,9 @@ def build(
         Labels use what was known before it; by default `Ecosystem.default_until`.
     cells : CellStore, optional
         Stored cells of events, read in the place of the raw rows where that gives the same.
+    only : collection of str, optional
+        The partners whose rows are built; by default all of the population. Percentiles among peers are of the whole
+        programme either way.
 
     Returns
     -------
@@ -79,10 +93,11 @@ def build(
     if label is not None:
         known_until = eco.default_until() if until is None else naive_utc(until)
     with Scratch(eco, cells=cells) as scratch:
-        spine = scratch.keep(spine_of(eco, population, points, scratch=scratch))
-        table = feature_columns(eco, catalogue, spine=spine, as_of=points, scratch=scratch)
+        own = _with_events_of(eco, only, scratch)
+        spine = scratch.keep(spine_of(own, population, points, scratch=scratch, only=only))
+        table = feature_columns(own, catalogue, spine=spine, as_of=points, scratch=scratch, everybody=eco)
         if label is not None and known_until is not None:
-            labels = churn_labels(eco, label, spine=spine, as_of=points, until=known_until)
+            labels = churn_labels(own, label, spine=spine, as_of=points, until=known_until)
             known = scratch.keep(labels)
             outcome = [name for name in known.columns if name != "slot"]
             table = Joined(table).add(known).select(*table.columns, *outcome)
@@ -105,6 +120,7 @@ def labels_as_known(
     label: ChurnLabel,
     as_of: Sequence[Moment] | Moment,
     untils: Sequence[Moment],
+    only: Collection[str] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Yield the labels of the rows of a population as they were known at several moments, one after the other.
 
@@ -116,6 +132,8 @@ def labels_as_known(
     as_of : moments
     untils : sequence of moments
         Labels use what was known before each of them. Who has a row does not depend on it, and is found once.
+    only : collection of str, optional
+        The partners whose labels are asked for; by default all of the population.
 
     Yields
     ------
@@ -125,12 +143,48 @@ def labels_as_known(
     points = moments(as_of)
     check_moments(eco, points)
     with Scratch(eco) as scratch:
-        spine = scratch.keep(spine_of(eco, population, points, scratch=scratch))
+        own = _with_events_of(eco, only, scratch)
+        spine = scratch.keep(spine_of(own, population, points, scratch=scratch, only=only))
         for until in untils:
-            labels = churn_labels(eco, label, spine=spine, as_of=points, until=naive_utc(until))
+            labels = churn_labels(own, label, spine=spine, as_of=points, until=naive_utc(until))
             rows = spine.left_join(labels, "slot").select("partner_id", "as_of", "y")
             frame = eco.backend.to_pyarrow(rows).to_pandas(date_as_object=False)
             yield frame.astype({"partner_id": "str"}).assign(as_of=zoned(frame["as_of"]))
+
+
+def _with_events_of(eco: Ecosystem, only: Collection[str] | None, scratch: Scratch) -> Ecosystem:
+    """Return the ecosystem with the events of some partners alone, found once; all else is everybody's."""
+    if only is None or not eco.has("events"):
+        return eco
+    # the build knows one beginning of time, and the percentiles among peers go back to that of everybody
+    first_row(eco, ACTIVITY_SOURCES, scratch=scratch)
+    return cast("Ecosystem", _WithEvents(eco, scratch.keep(eco.table("events").semi_join(chosen(only), "partner_id"))))
+
+
+class _WithEvents:
+    """An ecosystem with another table of events."""
+
+    def __init__(self, eco: Ecosystem, events: ibis.Table) -> None:
+        self._eco, self._events = eco, events
+
+    def table(self, name: str) -> ibis.Table:
+        """Return a table."""
+        return self._events if name == "events" else self._eco.table(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._eco, name)
+
+
+def rows_by_partner(eco: Ecosystem, population: Population, as_of: Sequence[Moment] | Moment) -> pd.Series:
+    """Return how many rows of a population each partner has at some moments, by id; 0 for who has none."""
+    points = moments(as_of)
+    check_moments(eco, points)
+    with Scratch(eco) as scratch:
+        spine = spine_of(eco, population, points, scratch=scratch)
+        counts = spine.group_by("partner_id").aggregate(rows=spine.count())
+        found = eco.backend.to_pyarrow(counts).to_pandas().astype({"partner_id": "str"}).set_index("partner_id")["rows"]
+        everyone = eco.backend.to_pyarrow(eco.table("partners").select("partner_id"))["partner_id"].to_pylist()
+    return found.reindex(sorted(everyone), fill_value=0).astype("int64")
 
 
 def build_rows(eco: Ecosystem, keys: pd.DataFrame, *, catalogue: Catalogue, cells: CellStore | None = None) -> Dataset:
@@ -199,7 +253,13 @@ def write_rows(
 
 
 def feature_columns(
-    eco: Ecosystem, catalogue: Catalogue, *, spine: ibis.Table, as_of: Sequence[datetime], scratch: Scratch
+    eco: Ecosystem,
+    catalogue: Catalogue,
+    *,
+    spine: ibis.Table,
+    as_of: Sequence[datetime],
+    scratch: Scratch,
+    everybody: Ecosystem | None = None,
 ) -> ibis.Table:
     """Return an expression for all features: the spine with a column for each.
 
@@ -213,6 +273,8 @@ def feature_columns(
         The moments that ``k`` numbers, naive UTC.
     scratch : Scratch
         Holds every family but the first, which is read once and may be large.
+    everybody : Ecosystem, optional
+        Holds the rows of all peers, where `eco` does not.
     """
     own = [feature for feature in catalogue.features if not feature.relative]
     relative = [feature for feature in catalogue.features if feature.relative]
@@ -228,7 +290,7 @@ def feature_columns(
             else:
                 parts.append(scratch.keep(part))
     if relative:
-        part = _relative(eco, relative, catalogue=catalogue, spine=spine, as_of=as_of, scratch=scratch)
+        part = _relative(everybody or eco, relative, catalogue=catalogue, spine=spine, as_of=as_of, scratch=scratch)
         parts.append(scratch.keep(part))
     if not parts:
         return first.select(*spine.columns, *catalogue.names)

@@ -93,7 +93,7 @@ def churn_labels(
     """
     end = ibis.literal(until, type="timestamp(6)")
     rows = spine.select("slot", "pid", "as_of")
-    silences = _silences(eco, label, as_of=as_of, until=until)
+    silences = _silences(eco, label, spine=spine, as_of=as_of, until=until)
     rows = rows.left_join(silences, "slot").drop("slot_right")
     partners = partners_table(eco).select("pid", "left_at")
     rows = rows.left_join(partners, "pid").drop("pid_right")
@@ -118,13 +118,16 @@ def churn_labels(
     )
 
 
-def _silences(eco: Ecosystem, label: ChurnLabel, *, as_of: Sequence[datetime], until: datetime) -> ibis.Table:
+def _silences(
+    eco: Ecosystem, label: ChurnLabel, *, spine: ibis.Table, as_of: Sequence[datetime], until: datetime
+) -> ibis.Table:
     """Return for each slot the next activity (``next_at``) and the end of the first silence after one (``ends_at``)."""
     calendar = Calendar.of([*as_of, max(until, as_of[-1])], ())
     known = stream(eco, sources=ACTIVITY_SOURCES, codes=Codes(), activity=label.activity).table
     first, end = (ibis.literal(moment, type="timestamp(6)") for moment in (as_of[0], until))
     known = known.filter(_.qualifies & (_.moment >= first) & (_.seen_at < end)).mutate(day=_.moment.date())
-    known = known.inner_join(partners_table(eco).select("partner_id", "pid"), "partner_id")
+    # nobody else's silences are asked for
+    known = known.inner_join(spine.select("partner_id", "pid").distinct(), "partner_id")
     days = calendar.days().select("day", "lo", "hi", "step")
     known = known.inner_join(days, "day")
     if not calendar.at_midnight:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,12 @@ def partners_table(eco: Ecosystem) -> ibis.Table:
 
 
 def spine_of(
-    eco: Ecosystem, population: Population, as_of: Sequence[datetime], *, scratch: Scratch | None = None
+    eco: Ecosystem,
+    population: Population,
+    as_of: Sequence[datetime],
+    *,
+    scratch: Scratch | None = None,
+    only: Collection[str] | None = None,
 ) -> ibis.Table:
     """Return the rows of a population: ``partner_id``, ``as_of``, ``pid``, ``k``, ``slot``.
 
@@ -121,8 +126,13 @@ def spine_of(
         Naive UTC, distinct.
     scratch : Scratch, optional
         Holds what is read many times.
+    only : collection of str, optional
+        The partners that may have a row; their numbers are those that they have among all.
     """
-    found = _last_activity(eco, population.activity, as_of, scratch=scratch)
+    partners = partners_table(eco)
+    if only is not None:
+        partners = partners.semi_join(chosen(only), "partner_id")
+    found = _last_activity(eco, population.activity, as_of, partners=partners, scratch=scratch)
 
     last = found.numbers[_LAST]
     grid = found.table.select("partner_id", "pid", "joined_at", "left_at", "as_of", "k", "slot", last=last)
@@ -135,6 +145,11 @@ def spine_of(
     if not population.with_left:
         kept = kept & ~left
     return grid.filter(kept).select("partner_id", "as_of", "pid", "k", "slot")
+
+
+def chosen(only: Collection[str]) -> ibis.Table:
+    """Return ids as a table of ``partner_id``."""
+    return ibis.memtable(pd.DataFrame({"partner_id": sorted(only)}), schema={"partner_id": "string"})
 
 
 def joined_and_left(eco: Ecosystem, rows: ibis.Table) -> tuple[Any, Any]:
@@ -152,10 +167,9 @@ def joined_and_left(eco: Ecosystem, rows: ibis.Table) -> tuple[Any, Any]:
 
 
 def _last_activity(
-    eco: Ecosystem, activity: Activity, as_of: Sequence[datetime], *, scratch: Scratch | None
+    eco: Ecosystem, activity: Activity, as_of: Sequence[datetime], *, partners: ibis.Table, scratch: Scratch | None
 ) -> Windows:
-    """Return every partner at every moment, beside its last qualifying activity."""
-    partners = partners_table(eco)
+    """Return these partners at every moment, beside their last qualifying activity."""
     if scratch is not None and scratch.cells is not None and serves(scratch.cells, eco, as_of):
         calendar = Calendar.of(as_of, ())
         grid = partners.cross_join(calendar.moments())

@@ -29,6 +29,7 @@ _BESIDE = frozenset(
         "demo.py",
         "nightly.py",
         "outreach",
+        "publishing.py",
         "report",
         "routing",
         "scoring",

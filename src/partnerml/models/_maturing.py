@@ -81,12 +81,12 @@ class Maturing:
     def weights(self, index: ArrayLike, age_days: ArrayLike, succeeded: ArrayLike, failed: ArrayLike) -> Array:
         """Return how many rows of its age each row stands for, shape (n,), so that none needs to wait for the horizon.
 
-        There are three ends to a horizon h, and each is told by the rows that have come to it so far. A success at
-        age a stands for ``F(h) / F(a)`` rows and a failure for ``L(h) / L(a)``. Rows that neither succeed nor fail by
-        the horizon count as 0 there; those that are open stand for them, ``(1 - F(h) - L(h)) / (1 - F(a) - L(a))`` each.
-        So weighted, rows are what all rows of their age will be, also among those of one chance of success, where how
-        long an end takes does not depend on the row. Were failures alone to stand for all that is no success, that
-        would hold in the mean only: what is likely to succeed seldom fails, and stays open as often as the rest.
+        A success at age a stands for ``F(h) / F(a)`` rows and a failure for ``L(h) / L(a)``, h the horizon. Rows that
+        are open stand for those that will be open at the horizon still, which count as no success there:
+        ``(1 - F(h) - L(h)) / (1 - F(a) - L(a))`` each. So weighted, rows are what all rows of their age will be, also
+        among those of one chance of success, where how long an end takes does not depend on the row. Were failures to
+        stand for all that is no success, that would hold in the mean alone: rows that are likely to succeed seldom
+        fail, and stay open as often as the rest.
 
         Parameters
         ----------

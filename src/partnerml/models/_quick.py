@@ -335,7 +335,8 @@ class _Linear:
         numbers = _signed_log(values[:, self._values])
         unknown = np.isnan(numbers)
         numbers = np.where(unknown, self._median, numbers) * self._slope + unknown * self._flag
-        return np.asarray(self._base[rows] + numbers.sum(axis=1))
+        # a sum along rows is the same for one row and for many only where rows lie together
+        return np.asarray(self._base[rows] + np.ascontiguousarray(numbers).sum(axis=1))
 
     def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
         columns = zip(self._values.tolist(), self._slope, self._median, self._flag, self._strength, strict=True)

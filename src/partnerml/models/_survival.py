@@ -78,11 +78,11 @@ class KaplanMeier:
 def censoring_weights(duration_days: ArrayLike, observed: ArrayLike, horizon_days: float) -> tuple[Array, Array]:
     """Turn censored times into labels at a horizon, and weights that make up for those that are not known.
 
-    A row whose event was seen by the horizon has label 1, one that was followed to the horizon without it 0; of any
-    other nothing is known at the horizon. Who is known stands for those like it who are not: its weight is the
-    inverse of the chance of being followed as long as it was, by Kaplan and Meier's estimate of the times to censoring.
-    Weighted so, Brier score, log loss and mean are those of complete data on average, if censoring does not depend on
-    the event.
+    A row whose event was seen by the horizon has label 1, one that was followed beyond the horizon without it 0; of any
+    other nothing is known at the horizon: of who was followed to its very end the event may still come to be seen. Who
+    is known stands for those like it who are not: its weight is the inverse of the chance of being followed as long as
+    it was, by Kaplan and Meier's estimate of the times to censoring. Weighted so, Brier score, log loss and mean are
+    those of complete data on average, if censoring does not depend on the event.
 
     Parameters
     ----------
@@ -105,11 +105,11 @@ def censoring_weights(duration_days: ArrayLike, observed: ArrayLike, horizon_day
     """
     duration, seen = _checked(duration_days, observed)
     happened = seen & (duration <= horizon_days)
-    free = ~happened & (duration >= horizon_days)
+    free = duration > horizon_days
     ended, stays = censoring_steps(duration, seen)
     followed = KaplanMeier(ended, np.asarray(np.cumprod(stays), dtype=np.float64))
     y = np.where(happened, 1.0, np.where(free, 0.0, np.nan))
-    chance = np.where(happened, followed.before(duration), followed.before(horizon_days))
+    chance = np.where(happened, followed.before(duration), followed.at(horizon_days))
     known = happened | free
     return y, np.where(known, 1.0 / np.where(known, chance, 1.0), 0.0)
 

@@ -23,11 +23,13 @@ from partnerml.pairs._maths import (
     EARTH_KM,
     PSEUDO_COUNT,
     SIZE_EDGES,
+    chord,
     distance_km,
     shrunken,
     size_band,
     unit_vectors,
 )
+from partnerml.pairs._one import OneLead, band_of
 
 __all__ = [
     "DIMENSIONS",
@@ -40,12 +42,15 @@ __all__ = [
     "SIZE_EDGES",
     "Leads",
     "Lists",
+    "OneLead",
     "Pairing",
     "PartnerFacts",
     "Tally",
     "Vocabulary",
     "areas_hold",
+    "band_of",
     "cell_values",
+    "chord",
     "distance_km",
     "routing_pairs",
     "shrunken",

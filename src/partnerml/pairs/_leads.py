@@ -114,6 +114,23 @@ class Leads:
             amount=np.where(amount > 0, amount, np.nan),
         )
 
+    def one(self, place: int) -> Leads:
+        """Return one of them, as if it had been encoded by itself."""
+        own = slice(place, place + 1)
+        return dataclasses.replace(
+            self,
+            point=self.point[:, own],
+            country=self.country[own],
+            region=self.region[own],
+            area=self.area[own],
+            postal=self.postal[own],
+            vertical=self.vertical[own],
+            languages=dataclasses.replace(self.languages, which=self.languages.which[own]),
+            required=dataclasses.replace(self.required, which=self.required.which[own]),
+            cells={name: codes[own] for name, codes in self.cells.items()},
+            amount=self.amount[own],
+        )
+
 
 def cell_values(leads: Mapping[str, Sequence[Any]], n: int) -> Mapping[str, tuple[list[str | None], ...]]:
     """Return where leads belong in each dimension: for each level, from the general to the particular, a text a lead.

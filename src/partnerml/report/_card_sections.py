@@ -51,6 +51,7 @@ def data(model: Model) -> Section:
         ("Rows from", f"{day(first)} to {day(last)}" if first and last else ""),
         ("Snapshots", whole(len(moments)) if moments else ""),
         ("Rows", rows),
+        ("Drawn from", _drawn(model)),
         (f"Of them {words_of(model).happened}", percent(training.get("base_rate"), 1) if rows else ""),
         ("Time until a label is known", f"{training['gap_days']:g} days" if "gap_days" in training else ""),
         ("Features", f"{whole(columns)} read, of {whole(len(model.dictionary))} built"),
@@ -58,6 +59,11 @@ def data(model: Model) -> Section:
         ("Data fingerprint", str(training.get("data_fingerprint") or "")),
     ]
     return Section("Data", [Facts([(name, text) for name, text in pairs if text])])
+
+
+def _drawn(model: Model) -> str:
+    among = model.training.get("drawn_from")
+    return "" if among is None else f"{whole(among)} rows, those of {clusters(model)} drawn at random"
 
 
 def tuning(model: Model) -> Section | None:

@@ -2,14 +2,16 @@
 
 The candidates are found and scored as things stand when the batch begins; while that goes on the ledger is free for
 others. Each decision is then written in a turn in which capacity, duplicates and deals are looked at once more: a lead
-whose partner has no room any more, or that has become somebody's, is decided by itself as if it had come alone.
+whose partner has no room any more, or that has become somebody's, is decided by itself as if it had come alone. So are,
+at the end, those that the auction left over: their only candidates may have been partners that hold them exclusively.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,31 +23,29 @@ from partnerml.routing._decide import (
     Considered,
     Outcome,
     alternatives,
-    considered,
     engaged,
     nobody,
     ranked,
     reasoned,
 )
-from partnerml.routing._decision import ASSIGNED, Decision, Removed
-from partnerml.routing._eligibility import eligible
+from partnerml.routing._decision import ASSIGNED, Decision
+from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._precedence import precedence
 from partnerml.routing._shares import Group, Share
-from partnerml.routing._standing import follow, standing
+from partnerml.routing._standing import follow, latest_of, standing
 
 if TYPE_CHECKING:
     import datetime as dt
 
-    from partnerml.pairs._arrays import Floats, Ints
-    from partnerml.routing._decide import Way
+    from partnerml.pairs._arrays import Floats
     from partnerml.routing._lead import Lead
     from partnerml.routing._ledger import Ledger
     from partnerml.routing._opened import Opened
     from partnerml.routing._pricing import PriceBook
-    from partnerml.routing._situation import Load, Situation
     from partnerml.routing._turn import Turn
 
 POLICY = "batch"
+Item = TypeVar("Item")
 # so many decisions are written in one transaction: others get in between
 _TOGETHER = 200
 
@@ -95,42 +95,22 @@ class Batch:
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class Looked:
-    """What was found of one lead before the auction."""
-
-    n_eligible: int
-    funnel: tuple[Removed, ...]
-    found: Considered
-
-
-class _Candidates:
+class Candidates:
     """Who may get the leads, and what that is worth before prices."""
 
-    def __init__(self, opened: Opened, leads: Sequence[Lead], load: Load, *, moment: dt.datetime) -> None:
-        self.opened, self.leads, self.load, self.moment = opened, leads, load, moment
-        self.width = opened.config.batch.candidates
-        self.looked: list[Looked] = []
+    def __init__(self, looking: Looking, leads: Sequence[Lead], width: int) -> None:
+        self._looking, self._leads, self._width = looking, leads, width
+        self._finds: list[Finds] = []
 
-    def __call__(self, part: slice) -> tuple[Ints, Floats]:
+    def __call__(self, part: slice) -> tuple[Any, Floats]:
         """Return rows of partners (-1 = none) and utilities of some leads, both of shape (n, candidates)."""
-        leads = self.leads[part]
-        cols = np.full((len(leads), self.width), -1, dtype=np.int64)
-        scores = np.zeros(cols.shape)
-        for place, lead in enumerate(leads):
-            seen = looked_at(self.opened.situation(lead, self.moment, self.load), self.opened.way)
-            self.looked.append(seen)
-            n = len(seen.found.rows)
-            cols[place, :n], scores[place, :n] = seen.found.rows, seen.found.worth
-        return cols, scores
+        found = Finds(self._looking.at(self._leads[part]), self._width)
+        self._finds.append(found)
+        return found.rows, found.worth
 
-
-def looked_at(situation: Situation, way: Way) -> Looked:
-    """Return who may get a lead, and the best of them."""
-    allowed = eligible(situation, way.rules)
-    found = considered(situation, way, allowed.rows)
-    best = np.argsort(-found.worth, kind="stable")[: situation.config.batch.candidates]
-    return Looked(len(allowed.rows), tuple(Removed(*step) for step in allowed.funnel), found.only(best))
+    def __iter__(self) -> Iterator[Looked]:
+        """Return what was found of each lead, in their order."""
+        return itertools.chain.from_iterable(self._finds)
 
 
 def assign_all(
@@ -168,21 +148,22 @@ def assign_all(
     free = _free(ledger, opened, leads, moment=moment)
     fold, _ = ledger.standing(now=moment)
     load = fold.load(opened.way.capacity, moment)
-    candidates = _Candidates(opened, free, load, moment=moment)
+    candidates = Candidates(Looking(opened, load, moment=moment), free, opened.config.batch.candidates)
     room = opened.way.capacity.free(load, np.arange(len(opened.snapshot)))
     solved = assign(len(free), candidates, room, opened.config.batch, groups=_groups(opened), progress=progress)
     together = Together(fold.seq, len(free), solved.price, book.keep(solved.price))
-    chosen = {
-        lead.lead_id: Chosen(int(partner), seen, together)
-        for lead, partner, seen in zip(free, solved.partner, candidates.looked, strict=True)
-    }
-    decisions: list[Decision] = []
+    # in the order of the leads, one at a time: what was found is kept in few bytes until then
+    chosen = (Chosen(int(row), seen, together) for row, seen in zip(solved.partner, candidates, strict=True))
+    asked = {lead.lead_id for lead in free}
+    decisions: list[Decision | None] = []
     for part in progress.track(list(_parts(leads)), "decisions", total=-(-len(leads) // _TOGETHER)):
         with ledger.turn(moment=moment) as turn:
-            decisions += [_written(turn, opened, lead, chosen.get(lead.lead_id)) for lead in part]
+            decisions += [
+                _written(turn, opened, lead, next(chosen) if lead.lead_id in asked else None) for lead in part
+            ]
     ids = opened.snapshot.partners.partner_id
     return Batch(
-        decisions=tuple(decisions),
+        decisions=_with_left_over(ledger, opened, leads, decisions, moment=moment),
         given=solved.given,
         total=solved.total,
         gap=solved.gap,
@@ -230,20 +211,20 @@ class Chosen:
 
 
 def _free(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.datetime) -> list[Lead]:
-    """Return the leads that have no decision yet and fall under no rule of engagement."""
+    """Return the leads that have no decision yet and fall under no rule of engagement; nothing is written."""
     free = []
     for part in _parts(leads):
         with ledger.turn(moment=moment) as turn:
             for lead in part:
                 turn.look_at(lead.lead_id)
-                if standing(turn, lead) is None and precedence(opened.situation_in(turn, lead)) is None:
+                if latest_of(turn, lead) is None and precedence(opened.situation_in(turn, lead)) is None:
                     free.append(lead)
     return free
 
 
-def _parts(leads: Sequence[Lead]) -> Iterator[Sequence[Lead]]:
-    for start in range(0, len(leads), _TOGETHER):
-        yield leads[start : start + _TOGETHER]
+def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), _TOGETHER):
+        yield items[start : start + _TOGETHER]
 
 
 def _groups(opened: Opened) -> list[Group]:
@@ -256,8 +237,24 @@ def _groups(opened: Opened) -> list[Group]:
     return groups
 
 
-def _written(turn: Turn, opened: Opened, lead: Lead, chosen: Chosen | None) -> Decision:
-    """Write the decision on one lead, as the auction has it where that still holds."""
+def _with_left_over(
+    ledger: Ledger, opened: Opened, leads: Sequence[Lead], decisions: Sequence[Decision | None], *, moment: dt.datetime
+) -> tuple[Decision, ...]:
+    """Decide the leads that the auction left over as if they came alone, once all others have their partners.
+
+    Those who hold a lead exclusively were its only candidates; when they are full, others may get it.
+    """
+    found = list(decisions)
+    for part in _parts([place for place, decision in enumerate(found) if decision is None]):
+        with ledger.turn(moment=moment) as turn:
+            for place in part:
+                turn.look_at(leads[place].lead_id)
+                found[place] = standing(turn, leads[place]) or follow(turn, opened, leads[place])
+    return tuple(decision for decision in found if decision is not None)
+
+
+def _written(turn: Turn, opened: Opened, lead: Lead, chosen: Chosen | None) -> Decision | None:
+    """Write the decision on one lead, as the auction has it where that still holds; None if it is left over."""
     turn.look_at(lead.lead_id)
     stands = standing(turn, lead)
     if stands is not None:
@@ -269,6 +266,8 @@ def _written(turn: Turn, opened: Opened, lead: Lead, chosen: Chosen | None) -> D
     found = precedence(situation)
     if found is not None:
         return follow(turn, opened, lead, outcome=Outcome(engaged(case, found)))
+    if chosen.row < 0 and chosen.looked.n_eligible and not opened.config.batch.shares:
+        return None
     if chosen.row < 0:
         return follow(turn, opened, lead, outcome=Outcome(left_over(case, chosen)))
     if not opened.way.capacity.free(situation.load, np.array([chosen.row]))[0]:
@@ -283,7 +282,7 @@ def left_over(case: Case, chosen: Chosen) -> Decision:
         return case.decision("fallback", nobody(seen.funnel), funnel=seen.funnel, **chosen.together.told())
     why = (
         f"{seen.n_eligible:,} partners may get it, and other leads of the batch are worth more with those that have "
-        "room; a person decides"
+        "room, or the shares of groups leave them none; a person decides"
     )
     return case.decision("fallback", why, funnel=seen.funnel, n_eligible=seen.n_eligible, **chosen.together.told())
 
@@ -291,11 +290,11 @@ def left_over(case: Case, chosen: Chosen) -> Decision:
 def given(case: Case, chosen: Chosen) -> Outcome:
     """Return the decision on a lead for the partner that the auction found."""
     seen, prices = chosen.looked, chosen.together.prices
-    place = int(np.flatnonzero(seen.found.rows == chosen.row)[0])
-    costs = prices[seen.found.rows]
+    place = int(np.flatnonzero(seen.rows == chosen.row)[0])
+    costs = prices[seen.rows]
     probability = np.zeros(len(costs))
     probability[place] = 1.0
-    found = dataclasses.replace(seen.found, utility=seen.found.worth - costs, probability=probability)
+    found = Considered(seen.rows, seen.p, seen.worth, seen.worth - costs, probability, seen.free)
     ids = case.situation.snapshot.partners.partner_id
     decision = case.decision(
         ASSIGNED,

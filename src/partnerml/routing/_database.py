@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Database:
         parsed = _parsed(url)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         self.in_memory = self.sqlite and parsed.database in (None, "", ":memory:")
-        self.place = "the ledger in memory" if self.in_memory else parsed.render_as_string(hide_password=True)
+        self.place = "the ledger in memory" if self.in_memory else _told_of(parsed)
         self._lock, self._owner, self._pid = threading.Lock(), 0, os.getpid()
         self._engine = self._made(parsed)
 
@@ -74,8 +74,13 @@ class Database:
         return engine
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self, *, undone: Callable[[], None] = lambda: None) -> Iterator[sa.Connection]:
         """Begin a transaction that no other writer can be in; it is committed at the end, or nothing of it.
+
+        Parameters
+        ----------
+        undone : callable
+            Called when nothing was committed, before another thread may write.
 
         Raises
         ------
@@ -84,10 +89,15 @@ class Database:
         SourceError
             If the database cannot be reached or written.
         """
-        with self._alone(), self._told(), self._engine.connect() as connection, connection.begin():
-            if not self.sqlite:
-                connection.execute(_LOCK)
-            yield connection
+        with self._alone():
+            try:
+                with self._told(), self._engine.connect() as connection, connection.begin():
+                    if not self.sqlite:
+                        connection.execute(_LOCK)
+                    yield connection
+            except BaseException:
+                undone()
+                raise
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -161,6 +171,12 @@ def _parsed(url: str | None) -> sa.URL:
         # the text may hold a password: it is not shown
         raise ConfigError(f"the address of the ledger cannot be read; it is {_KNOWN}") from error
     raise ConfigError(f"a ledger on {parsed.drivername} is not known; its address is {_KNOWN}")
+
+
+def _told_of(url: sa.URL) -> str:
+    """Return an address without its password, which may also stand among the settings behind the ``?``."""
+    secret = {name: "***" for name in url.query if "password" in name.lower()}
+    return url.update_query_dict(secret).render_as_string(hide_password=True)
 
 
 def _sqlite(url: sa.URL, *, in_memory: bool) -> sa.Engine:

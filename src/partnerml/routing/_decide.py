@@ -158,8 +158,7 @@ def decide(situation: Situation, *, way: Way, number: int = 0, credit: Mapping[s
     """
     case = Case(situation, way, number)
     found = precedence(situation)
-    # a lead that has been offered before is itself the one that others are duplicates of
-    if found is not None and not (number and found.status == kinds.DUPLICATE):
+    if found is not None:
         return Outcome(engaged(case, found))
     limit = situation.config.offers.limit
     if len(situation.had) >= limit:
@@ -273,7 +272,7 @@ def _candidates(case: Case, rows: Ints, credit: Mapping[str, float]) -> Candidat
     situation, config = case.situation, case.situation.config
     snapshot = situation.snapshot
     scored = snapshot.scorer.score(situation, rows)
-    partner_id = [str(snapshot.partners.partner_id[row]) for row in rows]
+    partner_id: list[str] = snapshot.partners.partner_id[rows].tolist()
     weights = None if config.weights is None else snapshot.partners.column(config.weights)
     held, limit = situation.load.open[rows], snapshot.partners.max_open_leads[rows]
     return Candidates(
@@ -284,7 +283,7 @@ def _candidates(case: Case, rows: Ints, credit: Mapping[str, float]) -> Candidat
         spread=_log_odds_spread(scored.p, scored.spread) if wants_spread(config.policy, config.split) else None,
         load=np.where(limit > 0, held / np.where(limit > 0, limit, 1.0), held),
         weight=None if weights is None else np.asarray(weights[rows], dtype=np.float64),
-        credit=np.array([credit.get(partner, 0.0) for partner in partner_id]),
+        credit=np.array([credit.get(partner, 0.0) for partner in partner_id]) if credit else None,
     )
 
 
@@ -303,13 +302,16 @@ def value_of(situation: Situation, rows: Ints) -> Floats | float:
     return situation.snapshot.acceptance[rows] if objective == "accept_and_win" else 1.0
 
 
-def ranked(utility: Floats, place: int) -> tuple[int, list[tuple[int, int]]]:
-    """Return the rank of the one chosen by utility, and rank and place of the others, the best first.
+def ranked(utility: Floats, place: int, *, most: int = 0) -> tuple[int, list[tuple[int, int]]]:
+    """Return the rank of the one chosen by utility, and rank and place of so many others, the best first.
 
     Of those that are as good as the one chosen it comes first.
     """
-    rank = int((utility > utility[place] + TIE).sum()) + 1
-    others = [int(other) for other in np.argsort(-utility, kind="stable") if other != place]
+    rank = int((utility > utility[place] + TIE * max(1.0, abs(utility[place]))).sum()) + 1
+    if not most:
+        return rank, []
+    best = np.argsort(-utility, kind="stable")[: most + 1].tolist()
+    others = [other for other in best if other != place][:most]
     return rank, [(number + (number >= rank), other) for number, other in enumerate(others, start=1)]
 
 
@@ -335,7 +337,7 @@ def alternatives(partner_id: Sequence[str], found: Considered, prices: Floats, p
             propensity=float(found.probability[other]),
             behind=float(found.utility[place] - found.utility[other]),
         )
-        for rank, other in ranked(found.utility, place)[1][:RUNNERS_UP]
+        for rank, other in ranked(found.utility, place, most=RUNNERS_UP)[1]
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,7 +52,9 @@ class Eligible:
     masks: Mapping[str, Bools]
 
 
-def eligible(situation: Situation, rules: Sequence[Rule]) -> Eligible:
+def eligible(
+    situation: Situation, rules: Sequence[Rule], *, ask: Callable[[Rule, Situation], Bools] | None = None
+) -> Eligible:
     """Ask the rules about all partners.
 
     Parameters
@@ -60,17 +62,21 @@ def eligible(situation: Situation, rules: Sequence[Rule]) -> Eligible:
     situation : Situation
     rules : sequence of Rule
         As `rules_of` returns them.
+    ask : callable, optional
+        Returns the mask of a rule, where it may be known already; by default each is asked.
     """
     left = np.ones(len(situation.snapshot), dtype=bool)
+    count = len(left)
     funnel: list[Step] = []
     masks: dict[str, Bools] = {}
     for rule in rules:
-        masks[rule.name] = mask = rule.mask(situation)
-        if rule.narrows and not (left & mask).any():
-            mask = np.ones_like(left)
-        removed = left & ~mask
-        left = left & mask
-        funnel += _steps(situation, rule, removed, int(np.count_nonzero(left)))
+        masks[rule.name] = mask = rule.mask(situation) if ask is None else ask(rule, situation)
+        kept = left & mask
+        n_kept = int(np.count_nonzero(kept))
+        if rule.narrows and not n_kept:
+            kept, n_kept = left, count
+        funnel += _steps(situation, rule, left, kept, count - n_kept, n_kept)
+        left, count = kept, n_kept
     return Eligible(np.flatnonzero(left), tuple(funnel), masks)
 
 
@@ -106,10 +112,11 @@ def _narrowed_out(rules: Sequence[Rule], masks: Mapping[str, Bools], row: int, n
     return []
 
 
-def _steps(situation: Situation, rule: Rule, removed: Bools, left: int) -> list[Step]:
-    count = int(np.count_nonzero(removed))
+def _steps(situation: Situation, rule: Rule, before: Bools, after: Bools, count: int, left: int) -> list[Step]:
+    """Return what a rule did: the partners before and after it, how many it removed, and how many are left."""
     if not count or not rule.apart:
         return [Step(rule.name, count, left)]
+    removed = before & ~after
     apart = {name: int(np.count_nonzero(mask & removed)) for name, mask in rule.counted_apart(situation).items()}
     # who is counted apart is taken out of what the rule itself is said to remove
     own = count - sum(apart.values())

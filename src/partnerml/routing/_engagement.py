@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
+# what a territory may ask for
+_PLACE = ("country", "region", "postal_code", "latitude", "longitude", "vertical")
+
 
 def _everybody(s: Situation) -> Bools:
     return np.ones(len(s.snapshot), dtype=bool)
@@ -132,9 +135,8 @@ def _exclusive_words(s: Situation, row: int) -> str:
 
 
 def _takes_vertical(s: Situation) -> Bools:
-    found = index_of(s.snapshot)
-    passes = found.any_vertical.copy()
-    passes[found.verticals.of_any(np.flatnonzero(s.encoded.covered[s.encoded.vertical[0]]).tolist())] = True
+    found, codes = index_of(s.snapshot), s.encoded.covered[s.encoded.vertical[0]]
+    passes = found.masks.get(("vertical", codes.tobytes()), lambda: found.verticals.mark(codes, found.any_vertical))
     return _or_lenient(passes, s, "vertical", known="vertical" in s.lead.values)
 
 
@@ -178,8 +180,8 @@ def _lacking(s: Situation, row: int, name: str) -> str:
 
 def _speaks(s: Situation) -> Bools:
     found, wants = index_of(s.snapshot), s.encoded.languages
-    passes = found.any_language.copy()
-    passes[found.languages.of_any(np.flatnonzero(wants.wanted[wants.which[0]]).tolist())] = True
+    codes = wants.wanted[wants.which[0]]
+    passes = found.masks.get(("language", codes.tobytes()), lambda: found.languages.mark(codes, found.any_language))
     return _or_lenient(passes, s, "language", known="languages" in s.lead.values)
 
 
@@ -282,42 +284,82 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         rule.name: rule
         for rule in (
-            Rule("membership", "is a partner at the time: has joined and not left", _is_member, _membership_words),
-            Rule("pause", "takes leads at the time: is not paused", _is_active, _pause_words),
+            Rule(
+                "membership",
+                "is a partner at the time: has joined and not left",
+                _is_member,
+                _membership_words,
+                reads=(),
+            ),
+            Rule("pause", "takes leads at the time: is not paused", _is_active, _pause_words, reads=()),
             Rule(
                 "consent",
                 "may be told of the lead: its consent is not refused",
                 _has_consent,
                 lambda s, row: "the lead says that it may not be passed on",
+                reads=("consent",),
             ),
             Rule(
                 "exclusions",
                 "is not among those that the lead excludes",
                 _is_not_excluded,
                 lambda s, row: "the lead excludes it",
+                reads=("excluded_partners",),
             ),
-            Rule("flags", "has none of the flags in `routing.flags`", _has_no_flag, _flag_words),
+            Rule("flags", "has none of the flags in `routing.flags`", _has_no_flag, _flag_words, reads=()),
             Rule(
                 "territory",
                 "covers the lead's place",
                 _covers_place,
                 _territory_words,
                 apart={"territory_no_coordinates": _no_coordinates},
+                reads=_PLACE,
             ),
-            Rule("vertical", "takes the lead's vertical, or one above it", _takes_vertical, _vertical_words),
-            Rule("certifications", "holds every certification that is asked for", _is_certified, _certification_words),
-            Rule("language", "speaks one of the lead's languages", _speaks, _language_words),
-            Rule("deal_size", "takes deals of the lead's amount", _takes_size, _size_words),
-            Rule("tier", "has a tier for the lead's amount, by `routing.tiers`", _has_tier, _tier_words),
-            Rule("business_hours", "is at work at the time", _is_at_work, _hours_words, enabled=False),
-            Rule("had_before", "has not had the lead before", _had_not, lambda s, row: "it has had this lead before"),
-            Rule("capacity", "has room today, this week and among its open leads", _has_capacity, _capacity_words),
+            Rule(
+                "vertical",
+                "takes the lead's vertical, or one above it",
+                _takes_vertical,
+                _vertical_words,
+                reads=("vertical",),
+            ),
+            Rule(
+                "certifications",
+                "holds every certification that is asked for",
+                _is_certified,
+                _certification_words,
+                reads=("required_certifications",),
+            ),
+            Rule("language", "speaks one of the lead's languages", _speaks, _language_words, reads=("languages",)),
+            Rule("deal_size", "takes deals of the lead's amount", _takes_size, _size_words, reads=("amount",)),
+            Rule(
+                "tier",
+                "has a tier for the lead's amount, by `routing.tiers`",
+                _has_tier,
+                _tier_words,
+                reads=("amount",),
+            ),
+            Rule("business_hours", "is at work at the time", _is_at_work, _hours_words, enabled=False, reads=()),
+            Rule(
+                "had_before",
+                "has not had the lead before",
+                _had_not,
+                lambda s, row: "it has had this lead before",
+                reads=(),
+            ),
+            Rule(
+                "capacity",
+                "has room today, this week and among its open leads",
+                _has_capacity,
+                _capacity_words,
+                reads=(),
+            ),
             Rule(
                 "exclusive_territory",
                 "holds the lead's place exclusively, if one of those left does",
                 _exclusive,
                 _exclusive_words,
                 narrows=True,
+                reads=_PLACE,
             ),
         )
     }

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from partnerml.pairs import Lists
+from partnerml.pairs import Lists, OneLead
+from partnerml.routing._remembered import Memory
 
 if TYPE_CHECKING:
     from partnerml.routing._partners import Partners
@@ -57,6 +58,13 @@ class Postings:
     def of_any(self, codes: Iterable[int]) -> Ints:
         """Return the places of some codes, one code after the other."""
         return np.concatenate([np.zeros(0, dtype=np.int64), *(self.of_one(code) for code in dict.fromkeys(codes))])
+
+    def mark(self, codes: Bools, others: Bools) -> Bools:
+        """Return which places have one of some codes, or are among others; it is not to be written to."""
+        marked = others.copy()
+        marked[self.of_any(np.flatnonzero(codes).tolist())] = True
+        marked.flags.writeable = False
+        return marked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +113,8 @@ class Index:
 
     Attributes
     ----------
+    one : OneLead
+        Encodes leads against the vocabularies of its partners.
     verticals, languages : Postings
         Partners by code.
     any_vertical, any_language : array of bool, shape (n,)
@@ -113,6 +123,12 @@ class Index:
         Rows of certifications by code, and rows of territories by country and region (`place_code`).
     membership, certified, valid : Spans
         Of partners, rows of certifications, and rows of territories.
+    valid_always : bool
+        Whether all rows of territories are valid at any moment.
+    masks : Memory
+        Partners that take a vertical, or speak a language, of leads; as they are asked for.
+    near, about : Memory
+        Rows of territories by the place of leads, and whether each row takes a vertical; as they are asked for.
     anywhere : array of bool, shape (n,), or None
         Partners without rows of territories; None where a row begins or ends, and this depends on the moment.
     blind : bool
@@ -125,6 +141,7 @@ class Index:
         Position in `tiers` and `places`.
     """
 
+    one: OneLead
     verticals: Postings
     languages: Postings
     any_vertical: Bools
@@ -134,6 +151,10 @@ class Index:
     membership: Spans
     certified: Spans
     valid: Spans
+    valid_always: bool
+    masks: Memory[Bools]
+    near: Memory[Ints]
+    about: Memory[Bools]
     anywhere: Bools | None
     blind: bool
     tiers: list[str]
@@ -151,6 +172,7 @@ class Index:
         tiers, tier = _coded([name or "" for name in partners.tier])
         places, place = _coded(list(zip(zones, partners.country, partners.region, strict=True)))
         return cls(
+            one=OneLead(facts),
             verticals=Postings.of_lists(facts.verticals),
             languages=Postings.of_lists(facts.languages),
             any_vertical=facts.verticals.rows.everything.count == 0,
@@ -160,6 +182,10 @@ class Index:
             membership=Spans.of(partners.joined_at, partners.left_at),
             certified=Spans.of(held.earned_at, held.expires_at, held.revoked_at),
             valid=valid,
+            valid_always=valid.is_endless,
+            masks=Memory(),
+            near=Memory(),
+            about=Memory(),
             anywhere=areas.rows.everything.count == 0 if valid.is_endless else None,
             blind=bool((areas.circle & np.isnan(areas.point[0])).any()),
             tiers=tiers,

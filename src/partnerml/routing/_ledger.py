@@ -148,16 +148,8 @@ class Ledger:
         SourceError
             If the database cannot be reached or written. What was not answered is not in the ledger.
         """
-        with self._undone_on_error(), self._database.writing() as connection:
+        with self._database.writing(undone=self._memory.forget) as connection:
             yield Turn(connection, self._memory, lead_id=lead_id, moment=zoned(moment, name="now"))
-
-    @contextlib.contextmanager
-    def _undone_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._memory.forget()
-            raise
 
     def offer(self, offer_id: str) -> Offer:
         """Return an offer.

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from partnerml.pairs import FEATURES, Leads, Pairing, PartnerFacts, size_band
+from partnerml.pairs import FEATURES, Leads, OneLead, Pairing, PartnerFacts, band_of
+from partnerml.routing._remembered import Memory
+from partnerml.routing._situation import lead_columns
 
 if TYPE_CHECKING:
     from partnerml.routing._situation import Situation
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Words = Mapping[str, list[Any]]
+Words = Mapping[str, Any]
 
-_MOST = 1 << 25  # numbers that are remembered: 256 MB
 # kinds of features that depend on few columns of the lead, each with few values
 _OF_WORDS: Mapping[str, tuple[str, ...]] = {
     "vertical": ("vertical",),
@@ -27,27 +28,6 @@ _OF_WORDS: Mapping[str, tuple[str, ...]] = {
     "certification": ("required_certifications",),
 }
 _SIZES = "pair__size__log_ratio__ever"  # of the amount itself, not of its band
-
-
-class Memory:
-    """Arrays by key, the oldest of which go when there are too many numbers."""
-
-    def __init__(self, most: int = _MOST) -> None:
-        self._most, self._held = most, 0
-        self._arrays: dict[Any, Floats] = {}
-
-    def get(self, key: Any, make: Callable[[], Floats]) -> Floats:
-        """Return the array of a key; made where it is not there."""
-        found = self._arrays.get(key)
-        if found is None:
-            found = make()
-            self._arrays[key] = found
-            self._held += found.size
-            while self._held > self._most and len(self._arrays) > 1:
-                # another thread may have been faster
-                gone = self._arrays.pop(next(iter(self._arrays)), None)
-                self._held -= 0 if gone is None else gone.size
-        return found
 
 
 class Meetings:
@@ -74,7 +54,8 @@ class Meetings:
             kind: [place for place, its in enumerate(of_kind) if its == kind] for kind in _OF_WORDS if kind in of_kind
         }
         self.here = [place for place, its in enumerate(of_kind) if its is None]
-        self._memory = Memory()
+        self._memory = Memory[Floats]()
+        self._one = OneLead(known)
 
     def values(self, situation: Situation, rows: Ints) -> Floats:
         """Return all of the features, shape (m, len(names))."""
@@ -82,6 +63,22 @@ class Meetings:
         for kind, places in self.kinds.items():
             found[:, places] = np.take(self.block(kind, situation), rows, axis=0)
         found[:, self.here] = self.values_here(situation, rows, self.here)
+        return found
+
+    def values_of_many(self, situations: Sequence[Situation], rows: Sequence[Ints]) -> Floats:
+        """Return the features of several leads, each with rows of its own, one after the other."""
+        every, ends = np.concatenate(rows), np.cumsum([len(some) for some in rows])
+        found = np.empty((len(every), len(self.names)))
+        for situation, some, end in zip(situations, rows, ends.tolist(), strict=True):
+            mine = found[end - len(some) : end]
+            for kind, places in self.kinds.items():
+                mine[:, places] = np.take(self.block(kind, situation), some, axis=0)
+        names = [self.names[place] for place in self.here]
+        leads = Leads.of(lead_columns([s.lead for s in situations], _asked(names)), self.known, n=len(situations))
+        held = np.concatenate([s.load.open[some] for s, some in zip(situations, rows, strict=True)])
+        which = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
+        pairing = Pairing(leads, self.known, which, every, held.astype(np.float64))
+        found[:, self.here] = pairing.features(names)
         return found
 
     def block(self, kind: str, situation: Situation) -> Floats:
@@ -98,12 +95,14 @@ class Meetings:
     def values_here(self, situation: Situation, rows: Ints, places: Sequence[int]) -> Floats:
         """Return some of the features that depend on the whole of the lead and the moment, shape (m, len(places))."""
         names = [self.names[place] for place in places]
-        given = situation.lead.values
-        columns = {name: [given[name]] for name in _asked(names) if name in given}
-        return self._pairs(columns, rows, situation.load.open[rows].astype(np.float64), names)
+        held = situation.load.open[rows].astype(np.float64)
+        beforehand = situation.beforehand
+        if beforehand is not None and situation.snapshot.known is self.known:
+            return Pairing(beforehand.known, self.known, beforehand.place, rows, held).features(names)
+        return self._pairs(situation.lead.values, rows, held, names)
 
     def _pairs(self, lead: Words, rows: Any, held: Floats | None, names: Sequence[str]) -> Floats:
-        return Pairing(Leads.of(lead, self.known, n=1), self.known, 0, rows, held).features(names)
+        return Pairing(self._one.encode(lead), self.known, 0, rows, held).features(names)
 
 
 def varies(name: str) -> bool:
@@ -118,9 +117,9 @@ def _kind_of(name: str) -> str | None:
 
 def _words(kind: str, lead: Mapping[str, Any]) -> tuple[Any, Words]:
     """Return what tells values of a word apart, and the columns of the lead that say it."""
-    columns = {name: [lead[name]] for name in _OF_WORDS[kind] if name in lead}
+    columns = {name: lead[name] for name in _OF_WORDS[kind] if name in lead}
     if kind == "size":
-        return int(size_band([lead.get("amount", np.nan)])[0]), columns
+        return band_of(lead.get("amount")), columns
     return tuple(lead.get(name) for name in _OF_WORDS[kind]), columns
 
 

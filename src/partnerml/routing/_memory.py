@@ -57,11 +57,20 @@ class Memory:
             return self._fold.seq
         return int(connection.execute(queries.LAST_ENTRY).scalar_one())
 
-    def last_credit(self, connection: sa.Connection) -> int:
-        """Return the number of the last change that what partners are owed in this turn is made of."""
+    def last_credit(self, connection: sa.Connection, *, found: int | None = None) -> int:
+        """Return the number of the last change that what partners are owed in this turn is made of.
+
+        Parameters
+        ----------
+        connection : sqlalchemy.Connection
+        found : int, optional
+            What another query of the turn said of it, if nothing has changed since.
+        """
         if self._credit_read:
             return self._change
-        return int(connection.execute(queries.LAST_CREDIT).scalar_one())
+        if found is not None:
+            return found
+        return queries.LAST_CREDIT.number(connection, {})
 
     def credit(self, connection: sa.Connection) -> Mapping[str, float]:
         """Return how many leads each partner is owed."""
@@ -80,7 +89,7 @@ class Memory:
         if self._known is None or since < self._known.since or self._known.forgets != forgets:
             self._known = Known(since=since, forgets=forgets)
         after = {"last": self._known.last, "since": self._known.since}
-        self._known.add(connection.execute(queries.LEADS_AFTER, after))
+        self._known.add(queries.LEADS_AFTER.all(connection, after))
         return self._known
 
     def _follow(self, connection: sa.Connection, moment: dt.datetime) -> None:
@@ -89,7 +98,7 @@ class Memory:
         if fold is None or not kept <= fold.since <= day_number((moment - dt.timedelta(days=1)).date()):
             self._fold, self._aligned = queries.counted(connection, moment), None
             return
-        fresh = [Entry(*row) for row in connection.execute(queries.ENTRIES_AFTER, {"last": fold.seq})]
+        fresh = [Entry(*row) for row in queries.ENTRIES_AFTER.all(connection, {"last": fold.seq})]
         fold.add(fresh)
         if self._aligned is not None:
             self._aligned.add(fresh)

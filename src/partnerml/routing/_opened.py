@@ -7,16 +7,16 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from partnerml.errors import ConfigError, ModelError
+from partnerml.errors import ConfigError, DataError, ModelError
 from partnerml.routing._capacity import PartnerCapacity
 from partnerml.routing._decide import Outcome, Way, decide
 from partnerml.routing._decision import ASSIGNED, HELD
-from partnerml.routing._hours import check_hours, deadline, iso_week, local_day
+from partnerml.routing._hours import check_hours, deadline, iso_week, local_day, zone
 from partnerml.routing._lead import Lead
 from partnerml.routing._offers import Held, NewOffer
 from partnerml.routing._precedence import keys_of
 from partnerml.routing._rules import rules_of
-from partnerml.routing._situation import Load, Match, Situation
+from partnerml.routing._situation import Beforehand, Load, Match, Situation
 from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._vectors import Vector
 
@@ -53,8 +53,8 @@ class Opened:
         """
         config = snapshot.config
         check_hours(config.hours)
-        if config.weights is not None and snapshot.partners.column(config.weights) is None:
-            raise ConfigError(f"routing.policy.weights: the table partners has no column {config.weights!r}")
+        _check_weights(snapshot)
+        _check_zones(snapshot)
         capacity = PartnerCapacity.of(snapshot.partners, time_zone=config.hours.time_zone)
         seed = int(snapshot.versions.get("seed", 0))
         return cls(snapshot, Way(rules_of(config), capacity, snapshot.id, seed=seed, reasons=reasons))
@@ -100,15 +100,16 @@ class Opened:
         *,
         had: frozenset[str] = frozenset(),
         matches: Sequence[Match] = (),
+        beforehand: Beforehand | None = None,
     ) -> Situation:
         """Return what a decision about a lead looks at."""
-        return Situation(lead, moment, self.snapshot, load, had, matches, self.config)
+        return Situation(lead, moment, self.snapshot, load, had, matches, self.config, beforehand)
 
     def situation_in(self, turn: Turn, lead: Lead) -> Situation:
         """Return the same, as the ledger has it in this turn."""
         found: Sequence[Match] = ()
-        # a lead that has a decision is no duplicate: it was not when it came
-        if self.config.duplicates.enabled and turn.number == 0:
+        # a lead that has been with a partner is no duplicate: it was not when it came
+        if self.config.duplicates.enabled and not turn.had:
             found = turn.matches(
                 keys_of(lead, self.snapshot),
                 since=turn.moment - self.config.duplicates.window,
@@ -134,7 +135,7 @@ class Opened:
             told["held"] = self.held(str(decision.partner_id), str(decision.offer_id), decision.status, moment)
         if considered is not None:
             told["vector"] = Vector(
-                partner_id=[str(self.snapshot.partners.partner_id[row]) for row in considered.rows],
+                partner_id=self.snapshot.partners.partner_id[considered.rows].tolist(),
                 probability=considered.probability,
                 p_win=considered.p,
                 utility=considered.utility,
@@ -160,3 +161,27 @@ class Opened:
         row = self.snapshot.partners.index[partner_id]
         partners, capacity = self.snapshot.partners, self.way.capacity
         return row, capacity.zones[capacity.zone[row]], partners.country[row], partners.region[row]
+
+
+def _check_weights(snapshot: Snapshot) -> None:
+    name = snapshot.config.weights
+    if name is None:
+        return
+    found = snapshot.partners.column(name)
+    if found is None:
+        raise ConfigError(f"routing.policy.weights: the table partners has no column {name!r}")
+    if found.dtype.kind not in "fiu":
+        raise ConfigError(f"routing.policy.weights: the column {name!r} of partners holds no numbers; name another")
+
+
+def _check_zones(snapshot: Snapshot) -> None:
+    """Refuse a time zone that there is not, before the first lead comes: no load could be found."""
+    partners = snapshot.partners
+    for code, name in enumerate(partners.time_zones):
+        try:
+            zone(name)
+        except DataError as error:
+            rows = (partners.time_zone == code).nonzero()[0]
+            raise DataError(
+                f"partners: time_zone of {len(rows)} partner(s), first {partners.partner_id[rows[0]]}: {error}"
+            ) from error

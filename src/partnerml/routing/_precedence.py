@@ -95,7 +95,8 @@ def precedence(situation: Situation) -> Precedence | None:
     """Return what a lead falls under before anybody is asked; None if it is free.
 
     In this order: another lead that is the same, within `routing.duplicates.window`; a registered deal, approved or
-    pending, while it is protected, the first registered of several; the partner who owns the account.
+    pending, while it is protected, the first registered of several; the partner who owns the account. A lead that has
+    been with a partner is no duplicate, since others are duplicates of it, and goes back to none that had it.
     """
     keys = keys_of(situation.lead, situation.snapshot)
     return _duplicate(situation, keys) or _registered(situation, keys) or _owned(situation, keys)
@@ -106,7 +107,7 @@ def precedence(situation: Situation) -> Precedence | None:
 
 def _duplicate(situation: Situation, keys: Keys) -> Precedence | None:
     config = situation.config.duplicates
-    if not config.enabled:
+    if not config.enabled or situation.had:
         return None
     # the ledger knows who has a lead by now: what it says of one goes before the snapshot
     others = {match.lead_id: match for match in _book(situation.snapshot).leads.like(keys, config.name_threshold)}
@@ -188,12 +189,13 @@ def _protected_until(situation: Situation, deal: Deal) -> dt.datetime:
 
 def _is_protected(situation: Situation, deal: Deal) -> bool:
     in_force = deal.registered_at <= situation.moment < _protected_until(situation, deal)
-    return in_force and _is_member(situation, deal.row)
+    return in_force and _may_have(situation, deal.row)
 
 
-def _is_member(situation: Situation, row: int) -> bool:
-    """Tell whether a partner is one at the moment: a lead is worth nothing to one that has left."""
-    return bool(index_of(situation.snapshot).membership.hold(situation.now, row))
+def _may_have(situation: Situation, row: int) -> bool:
+    """Tell whether a partner has not left, since a lead is worth nothing to it then, and has not had the lead."""
+    is_member = bool(index_of(situation.snapshot).membership.hold(situation.now, row))
+    return is_member and situation.snapshot.partners.partner_id[row] not in situation.had
 
 
 # owners
@@ -204,7 +206,7 @@ def _owned(situation: Situation, keys: Keys) -> Precedence | None:
     account, same = accounts.get(keys.account_id), _Same.by("account", account_id=keys.account_id)
     if account is None and keys.domain is not None:
         account, same = accounts.of_domain(keys.domain), _Same.by("domain", domain=keys.domain)
-    if account is None or account.owner == NO_ROW or not _is_member(situation, account.owner):
+    if account is None or account.owner == NO_ROW or not _may_have(situation, account.owner):
         return None
     partner = str(situation.snapshot.partners.partner_id[account.owner])
     return Precedence(

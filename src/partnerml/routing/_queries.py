@@ -14,6 +14,7 @@ from partnerml.routing import _schema as tables
 from partnerml.routing._capacity import Entry, Fold
 from partnerml.routing._hours import day_number, week_number
 from partnerml.routing._offers import HOLDING, OFFERED, Offer
+from partnerml.routing._ready import Ready
 from partnerml.routing._schema import DAY, OPEN, WEEK, maybe_moment, moment_of
 
 _LONGEST_ID = 200
@@ -24,10 +25,13 @@ leads, decisions, offers = tables.leads.c, tables.decisions.c, tables.offers.c
 entries, counters = tables.entries.c, tables.counters.c
 
 FORGETS = sa.select(tables.ledger.c.forgets)
-# one row always: of a lead that is not there, it has only how many have been forgotten
-LEAD = (
+_LAST_CREDIT = sa.select(sa.func.coalesce(sa.func.max(tables.owed_changes.c.change), 0))
+LAST_CREDIT = Ready(_LAST_CREDIT)
+# one row always: of a lead that is not there, it has only what is the same for all
+LEAD = Ready(
     sa.select(
         tables.ledger.c.forgets,
+        _LAST_CREDIT.scalar_subquery().label("last_credit"),
         leads.lead,
         leads.lead_id,
         leads.payload,
@@ -66,7 +70,7 @@ OFFERS = (
     .select_from(tables.offers.join(tables.leads).join(tables.decisions, decisions.seq == offers.seq))
     .order_by(offers.offer)
 )
-OFFERS_OF_LEAD = OFFERS.where(offers.lead == bindparam("of_lead"))
+OFFERS_OF_LEAD = Ready(OFFERS.where(offers.lead == bindparam("of_lead")))
 OFFER = OFFERS.where(offers.offer_id == bindparam("id_of_offer"))
 OVERDUE = (
     OFFERS.where(offers.status == OFFERED, offers.deadline <= bindparam("now"))
@@ -82,7 +86,7 @@ _ENTRY = (
     entries.d_week,
     entries.d_open,
 )
-ENTRIES_AFTER = sa.select(*_ENTRY).where(entries.seq > bindparam("last")).order_by(entries.seq)
+ENTRIES_AFTER = Ready(sa.select(*_ENTRY).where(entries.seq > bindparam("last")).order_by(entries.seq))
 ENTRIES_UNTIL = (
     sa.select(*_ENTRY)
     .where(
@@ -100,7 +104,7 @@ COUNTERS = sa.select(counters.kind, counters.period, counters.partner_id, counte
         sa.and_(counters.kind == WEEK, counters.period >= bindparam("week")),
     ),
 )
-LEADS_AFTER = (
+LEADS_AFTER = Ready(
     sa.select(leads.lead, leads.lead_id, leads.created_at, leads.account_id, leads.domain, leads.name, leads.country)
     .where(leads.lead > bindparam("last"), leads.created_at >= bindparam("since"), leads.forgotten == 0)
     .order_by(leads.lead)
@@ -108,10 +112,16 @@ LEADS_AFTER = (
 HOLDERS = sa.select(offers.lead, offers.partner_id).where(
     offers.lead.in_(bindparam("those", expanding=True)), offers.status.in_(HOLDING)
 )
+_later, _original = tables.decisions.alias().c, tables.leads.alias()
+# leads that are others come again: whose, as far as the ledger knows it, and who had that one then
 DUPLICATES = (
-    sa.select(decisions.lead, decisions.partner_id)
-    .where(decisions.lead.in_(bindparam("those", expanding=True)), decisions.status == "duplicate")
-    .order_by(decisions.seq)
+    sa.select(decisions.lead, decisions.partner_id, _original.c.lead.label("original"), _original.c.forgotten)
+    .select_from(tables.decisions.outerjoin(_original, _original.c.lead_id == decisions.duplicate_of))
+    .where(
+        decisions.lead.in_(bindparam("those", expanding=True)),
+        decisions.status == "duplicate",
+        ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number),
+    )
 )
 VECTOR = sa.select(tables.vectors.c.vector).where(tables.vectors.c.seq == bindparam("of_decision"))
 HAD = (
@@ -131,7 +141,6 @@ CREDITS_UNTIL = (
     .where(tables.owed_changes.c.change <= bindparam("last"))
     .order_by(tables.owed_changes.c.change)
 )
-LAST_CREDIT = sa.select(sa.func.coalesce(sa.func.max(tables.owed_changes.c.change), 0))
 
 
 def offer_of(row: Any) -> Offer:

@@ -7,6 +7,7 @@ they would be offered: nobody knows what those would have answered who were not 
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +16,10 @@ from partnerml.routing._capacity import Aligned, Entry, Fold
 from partnerml.routing._decision import Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._matches import Known
+from partnerml.routing._offers import EXPIRED, units_of
 from partnerml.routing._precedence import keys_of
 from partnerml.routing._schema import micros
+from partnerml.routing._standing import is_due
 from partnerml.routing._turn import match_of
 
 if TYPE_CHECKING:
@@ -24,9 +27,11 @@ if TYPE_CHECKING:
 
     from partnerml.progress import Progress
     from partnerml.routing._ledger import Ledger
+    from partnerml.routing._offers import Offer
     from partnerml.routing._opened import Opened
     from partnerml.routing._situation import Load, Match
 
+_END = dt.datetime.max.replace(tzinfo=dt.UTC)
 _COMPARED = ("status", "partner_id", "p_win", "why")
 
 
@@ -40,6 +45,17 @@ class _Row(NamedTuple):
     domain: str | None
     name: str | None
     country: str | None
+
+
+class _Past(NamedTuple):
+    """What a lead has behind it: how many decisions, with which partners, and what the last of them gives back."""
+
+    number: int = 0
+    had: frozenset[str] = frozenset()
+    freed: tuple[Entry, ...] = ()
+
+
+_NEW = _Past()
 
 
 class Rehearsal:
@@ -60,8 +76,8 @@ class Rehearsal:
         self._known = Known(since=0, forgets=0)
         self._partners: list[str | None] = []
 
-    def route(self, lead: Lead, moment: dt.datetime, *, matches: Sequence[Match] = ()) -> Decision:
-        """Decide a lead that comes for the first time.
+    def route(self, lead: Lead, moment: dt.datetime, *, matches: Sequence[Match] = (), past: _Past = _NEW) -> Decision:
+        """Decide a lead.
 
         Parameters
         ----------
@@ -69,14 +85,17 @@ class Rehearsal:
         moment : datetime
         matches : sequence of Match
             Leads of the ledger that may be the same.
+        past : _Past
+            What the lead has behind it, if it does not come for the first time.
         """
+        self._count(past.freed)
         keys = keys_of(lead, self.opened.snapshot)
         window = self.opened.config.duplicates
         since = micros(moment - window.window)
         own = self._known.like(keys, since=since, threshold=window.name_threshold) if window.enabled else []
         found = [*matches, *(match_of(row, self._partners[row.lead]) for row in own)]
-        situation = self.opened.situation(lead, moment, self._load(moment), matches=found)
-        outcome = self.opened.decide(situation, number=0, credit=self._credit)
+        situation = self.opened.situation(lead, moment, self._load(moment), had=past.had, matches=found)
+        outcome = self.opened.decide(situation, number=past.number, credit=self._credit)
         self._take(self.opened.written(outcome, moment=moment))
         self._credit |= outcome.credit or {}
         created = micros(keys.created_at or moment)
@@ -98,10 +117,12 @@ class Rehearsal:
         if given is None:
             return
         units = (1, 1, 1) if offer is not None else (0, 0, 1)
-        entry = Entry(self._fold.seq + 1, given.partner_id, given.day, given.week, *units)
-        self._fold.add([entry])
+        self._count([Entry(self._fold.seq + 1, given.partner_id, given.day, given.week, *units)])
+
+    def _count(self, entries: Sequence[Entry]) -> None:
+        self._fold.add(entries)
         if self._aligned is not None:
-            self._aligned.add([entry])
+            self._aligned.add(entries)
 
 
 def dry_run(
@@ -111,8 +132,8 @@ def dry_run(
     rehearsal = Rehearsal(opened, *ledger.standing(now=moment))
     decisions = []
     for lead in progress.track(leads, "leads", total=len(leads)):
-        stands, matches = _in_ledger(ledger, opened, lead, moment=moment)
-        decisions.append(rehearsal.route(lead, moment, matches=matches) if stands is None else stands)
+        stands, past, matches = _in_ledger(ledger, opened, lead, moment=moment)
+        decisions.append(rehearsal.route(lead, moment, matches=matches, past=past) if stands is None else stands)
     return decisions
 
 
@@ -136,27 +157,39 @@ def simulated(
         )
     state = ledger.state_at(past[0][0].decision_id)
     rehearsal = Rehearsal(opened, state.fold, dict(state.credit))
+    # those of the period are decided anew, and of later ones nobody knew, whenever they came
+    later = {json.loads(payload)["lead_id"] for _, payload in ledger.decided(start, _END)}
     would = []
     for was, lead in progress.track(past, "leads", total=len(past)):
-        _, matches = _in_ledger(ledger, opened, lead, moment=was.decided_at)
-        # those of the period are decided anew
-        known = [match for match in matches if match.created_at < start]
+        _, _, matches = _in_ledger(ledger, opened, lead, moment=was.decided_at)
+        known = [match for match in matches if match.lead_id not in later]
         would.append(rehearsal.route(lead, was.decided_at, matches=known))
     return beside([was for was, _ in past], would)
 
 
 def _in_ledger(
     ledger: Ledger, opened: Opened, lead: Lead, *, moment: dt.datetime
-) -> tuple[Decision | None, list[Match]]:
-    """Return the decision that a lead has, and the leads that it may be the same as."""
+) -> tuple[Decision | None, _Past, list[Match]]:
+    """Return the decision that stands on a lead, what lies behind it if none does, and leads it may be the same as."""
     window = opened.config.duplicates
     with ledger.turn(lead.lead_id, moment=moment) as turn:
-        latest = turn.latest
-        if not window.enabled:
-            return None if latest is None else Decision.from_json(latest.text), []
-        keys = keys_of(lead, opened.snapshot)
-        found = turn.matches(keys, since=moment - window.window, name_threshold=window.name_threshold)
-        return None if latest is None else Decision.from_json(latest.text), found
+        latest, found = turn.latest, []
+        if window.enabled:
+            keys = keys_of(lead, opened.snapshot)
+            found = turn.matches(keys, since=moment - window.window, name_threshold=window.name_threshold)
+        if latest is None:
+            return None, _NEW, found
+        if not is_due(latest, moment):
+            return Decision.from_json(latest.text), _NEW, found
+        return None, _Past(turn.number, turn.had, _freed(opened, turn.holder)), found
+
+
+def _freed(opened: Opened, overdue: Offer | None) -> tuple[Entry, ...]:
+    """Return the units that an offer gives back when it expires."""
+    if overdue is None:
+        return ()
+    taken = opened.held(overdue.partner_id, overdue.offer_id, overdue.way, overdue.offered_at)
+    return (Entry(0, overdue.partner_id, taken.day, taken.week, *units_of(EXPIRED, overdue.way)),)
 
 
 def beside(was: Iterable[Decision | None], would: Iterable[Decision]) -> pd.DataFrame:

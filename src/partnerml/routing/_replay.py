@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from partnerml.errors import InputError, InternalError, SourceError
 from partnerml.routing._batch import POLICY as BATCH
-from partnerml.routing._batch import Chosen, Together, given, left_over, looked_at
+from partnerml.routing._batch import Chosen, Together, given, left_over
 from partnerml.routing._decide import Case
 from partnerml.routing._decision import OVERRIDDEN, Decision
 from partnerml.routing._lead import Lead
+from partnerml.routing._looked import looked_at
 from partnerml.routing._opened import Opened
 from partnerml.routing._snapshot import Snapshot
 
@@ -83,7 +84,7 @@ def _in_batch(past: Decision, case: Case, ledger: Ledger, book: PriceBook) -> De
     before: Situation = dataclasses.replace(situation, load=fold.load(way.capacity, situation.moment))
     looked = looked_at(before, way)
     row = -1 if past.partner_id is None else situation.snapshot.partners.row(past.partner_id)
-    if row is None or (row >= 0 and row not in looked.found.rows):
+    if row is None or (row >= 0 and row not in looked.rows):
         raise InternalError(f"decision {past.decision_id}: {past.partner_id} is not among its candidates any more")
     chosen = Chosen(row, looked, together)
     return left_over(case, chosen) if row < 0 else given(case, chosen).decision

@@ -16,16 +16,17 @@ from partnerml.moments import Moment
 from partnerml.moments import moment as zoned
 from partnerml.progress import Progress
 from partnerml.routing._decide import considered
-from partnerml.routing._decision import ASSIGNED, OVERRIDDEN, Decision, id_of
+from partnerml.routing._decision import ASSIGNED, DUPLICATE, OVERRIDDEN, Decision, id_of
 from partnerml.routing._eligibility import Failed, eligible, why_not
 from partnerml.routing._lead import Lead, LeadTable
 from partnerml.routing._ledger import Ledger
-from partnerml.routing._offers import OVERRIDE, Offer
+from partnerml.routing._offers import EXPIRED, OVERRIDE, Offer
 from partnerml.routing._opened import Opened
 from partnerml.routing._precedence import precedence
 from partnerml.routing._prices import Window
 from partnerml.routing._pricing import PriceBook
 from partnerml.routing._snapshot import Snapshot
+from partnerml.routing._snapshot_files import current
 from partnerml.routing._standing import after_answer, follow, standing
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 Payload = Mapping[str, Any] | Lead
 Leads = Any  # a DataFrame, or an iterable of payloads
+_MOST_DAYS = 3660
+_YEARS = (1900, 2199)  # those of leads: at the ends of the calendar there is no day before or after
 
 
 class Router:
@@ -59,7 +62,8 @@ class Router:
     def __init__(self, snapshot: Snapshot, ledger: Ledger, *, source: Path | None = None, reasons: bool = True) -> None:
         self._opened = Opened.of(snapshot, reasons=reasons)
         self.ledger, self._source, self._reasons = ledger, source, reasons
-        self._swap = threading.Lock()
+        # looking for a snapshot takes seconds, and putting it in place no time: routing only waits for the latter
+        self._looking, self._swap = threading.Lock(), threading.Lock()
         self._book = PriceBook(None if source is None else source.parent)
         self._window = Window()
 
@@ -120,11 +124,17 @@ class Router:
         """
         if self._source is None:
             return False
-        with self._swap:
-            found = Snapshot.open(self._source)
-            if found.id == self._opened.way.snapshot_id:
+        with self._looking:
+            was = self._opened.way.snapshot_id
+            # asked often: to open and check a snapshot takes seconds
+            if self._source.is_file() and current(self._source.parent, name=self._source.name) == was:
                 return False
-            self._opened, self._window = Opened.of(found, reasons=self._reasons), Window()
+            found = Snapshot.open(self._source)
+            if found.id == was:
+                return False
+            opened = Opened.of(found, reasons=self._reasons)
+            with self._swap:
+                self._opened, self._window = opened, Window()
             return True
 
     # one lead
@@ -254,8 +264,10 @@ class Router:
         found = []
         for offer in self.ledger.overdue(moment):
             with self.ledger.turn(moment=moment) as turn:
+                ended, latest = turn.expire(offer.offer_id), turn.latest
                 # somebody else may have been faster
-                if turn.expire(offer.offer_id).status != offer.status:
+                due = latest is not None and latest.offer is not None and latest.offer.offer_id == offer.offer_id
+                if ended.status == EXPIRED and due:
                     found.append(after_answer(turn, opened))
         return found
 
@@ -338,8 +350,9 @@ class Router:
         lead_id = lead if isinstance(lead, str) else _lead(lead).lead_id
         with self.ledger.turn(lead_id, moment=moment) as turn:
             situation = opened.situation_in(turn, _known(turn, lead) if isinstance(lead, str) else _lead(lead))
-        found = precedence(situation) if not situation.had else None
-        if found is not None and found.partner_id != partner_id:
+        found = precedence(situation)
+        # a lead that is another one come again is offered to nobody, not even who has the other
+        if found is not None and (found.status == DUPLICATE or found.partner_id != partner_id):
             return (Failed(found.status, "the lead is free", found.words if audience == "vendor" else found.anonymous),)
         return why_not(situation, opened.way.rules, row)
 
@@ -423,14 +436,17 @@ class Router:
         """
         if expected is not None and expected < 1:
             raise ConfigError(f"expected must be at least 1 lead, got {expected}")
-        moment, opened = _moment(now), self._opened
+        moment = _moment(now)
+        with self._swap:
+            opened, window = self._opened, self._window.copy()
         fold, _ = self.ledger.standing(now=moment)
         capacity = opened.way.capacity
         room = capacity.free(fold.load(capacity, moment), np.arange(len(opened.snapshot)))
+        prices = window.prices(room, expected=expected or len(window))
+        priced = opened.priced(prices, self._book.keep(prices))
         with self._swap:
-            prices = self._window.prices(room, expected=expected or len(self._window))
             if self._opened is opened:
-                self._opened = opened.priced(prices, self._book.keep(prices))
+                self._opened = priced
         ids = opened.snapshot.partners.partner_id
         return {str(ids[row]): float(prices[row]) for row in np.flatnonzero(prices > 0)}
 
@@ -494,15 +510,20 @@ class Router:
         """
         from partnerml.routing._rehearsal import simulated
 
-        start, snapshot = zoned(day, name="day"), self.snapshot
+        if not 1 <= days <= _MOST_DAYS:
+            raise ConfigError(f"days must be from 1 to {_MOST_DAYS:,}, got {days}")
+        start, snapshot = _moment(day, "day"), self.snapshot
         tried = snapshot if config is None else dataclasses.replace(snapshot, config=config)
         opened = Opened.of(tried, reasons=False)
         end = start + dt.timedelta(days=days)
         return simulated(self.ledger, opened, start=start, end=end, progress=progress or Progress.silent())
 
 
-def _moment(now: Moment | None) -> dt.datetime:
-    return dt.datetime.now(dt.UTC) if now is None else zoned(now, name="now")
+def _moment(now: Moment | None, name: str = "now") -> dt.datetime:
+    moment = dt.datetime.now(dt.UTC) if now is None else zoned(now, name=name)
+    if not _YEARS[0] <= moment.year <= _YEARS[1]:
+        raise ConfigError(f"{name} must lie in the years {_YEARS[0]} to {_YEARS[1]}; got {moment.isoformat()}")
+    return moment
 
 
 def _lead(lead: Payload) -> Lead:
@@ -511,7 +532,9 @@ def _lead(lead: Payload) -> Lead:
 
 def _leads(leads: Leads) -> tuple[Lead, ...]:
     """Return the leads of a table, or refuse it."""
-    rows = leads if isinstance(leads, Iterable) and not hasattr(leads, "to_dict") else leads.to_dict("records")
+    if not isinstance(leads, Iterable) or isinstance(leads, str | bytes | Mapping):
+        raise DataError(f"leads are a DataFrame or a list of mappings, one for each lead; got {type(leads).__name__}")
+    rows = leads.to_dict("records") if hasattr(leads, "to_dict") else leads
     table = LeadTable.of([row.values if isinstance(row, Lead) else row for row in rows])
     if table.refused:
         first = table.refused[0]
@@ -523,6 +546,8 @@ def _known(turn: Turn, lead_id: str) -> Lead:
     """Return a lead that was routed."""
     if turn.latest is None:
         raise InputError(f"lead {lead_id!r} was never routed; route it first, or give the lead itself")
+    if turn.latest.forgotten:
+        raise InputError(f"lead {lead_id!r} has been forgotten: nothing is decided about it any more")
     return Lead.of_payload(turn.latest.payload)
 
 
@@ -551,6 +576,7 @@ def _overridden(
         why=f"{by} gave it to this partner: {why}",
         evidence={"by": by, "reason": why, "instead_of": former.partner_id},
         policy=OVERRIDDEN,
+        model_version=opened.snapshot.scorer.version,
         snapshot_id=opened.way.snapshot_id,
         prices_id=None,
         decided_at=moment,

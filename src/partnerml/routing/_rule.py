@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +46,10 @@ class Rule:
         A rule that narrows is asked last, of those who are left: if any of them passes, only such partners remain.
     apart : mapping of str to callable
         Of those that fail, which are counted under a name of their own.
+    reads : sequence of str, optional
+        Columns of the lead that it goes by, where it goes by nothing else but who has had the lead, what is the same
+        for all leads at a moment, and what partners hold: a batch then asks it once for leads that are alike in them.
+        None = it may read anything, and is asked about every lead.
 
     Raises
     ------
@@ -60,6 +64,7 @@ class Rule:
     enabled: bool = True
     narrows: bool = False
     apart: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
+    reads: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if _NAME.fullmatch(self.name) is None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 _BELOW_ONE = 1e-9
+_AT_ONCE = 2_048  # pairs whose trees fit into a cache
 _LITTLE = 0.03  # of all that features add
 
 
@@ -217,6 +218,15 @@ class ModelScorer:
         parts = self._quick.log_odds_of_components(rows, values)
         p = np.asarray(expit(self._quick.log_odds(parts)))
         return Scored(p, lambda: self._quick.spread(rows, values, parts))
+
+    def score_many(self, situations: Sequence[Situation], rows: Sequence[Ints]) -> list[Floats]:
+        """Return what `score` says of each situation and its rows: the same to the last bit, and quicker."""
+        every, values = np.concatenate(rows), self._meetings.values_of_many(situations, rows)
+        p = np.empty(len(every))
+        for start in range(0, len(every), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            p[some] = expit(self._quick.log_odds(self._quick.log_odds_of_components(every[some], values[some])))
+        return np.split(p, np.cumsum([len(own) for own in rows])[:-1])
 
     def glance(self, situation: Situation, rows: Ints) -> Floats:
         """Return about the model's log-odds: as if what features add did not depend on each other."""

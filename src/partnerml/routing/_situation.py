@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
 from partnerml.pairs import LEAD_COLUMNS, Leads
+from partnerml.routing._index import index_of
 from partnerml.routing._lead import Lead
 from partnerml.routing._territory import Held, held
 
@@ -68,6 +69,27 @@ class Match:
     country: str | None = None
 
 
+class Beforehand(NamedTuple):
+    """What was worked out for many leads together.
+
+    Attributes
+    ----------
+    encoded : Leads
+        The lead as `Situation.encoded` has it.
+    territory : Held
+        As `Situation.territory` has it.
+    known : Leads
+        All of those leads against the vocabularies of ``Snapshot.known``, which models read.
+    place : int
+        Which of them it is.
+    """
+
+    encoded: Leads
+    territory: Held
+    known: Leads
+    place: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Situation:
     """All that a decision about one lead depends on, apart from chance.
@@ -84,6 +106,8 @@ class Situation:
     matches : sequence of Match
         Earlier leads of the ledger.
     config : RoutingConfig
+    beforehand : Beforehand, optional
+        What was worked out for many leads together.
     """
 
     lead: Lead
@@ -93,23 +117,33 @@ class Situation:
     had: frozenset[str]
     matches: Sequence[Match]
     config: RoutingConfig
+    beforehand: Beforehand | None = None
 
     @functools.cached_property
     def encoded(self) -> Leads:
         """The lead against the vocabularies of the snapshot's current values, which the rules read."""
-        return Leads.of(lead_columns(self.lead), self.snapshot.facts, n=1)
+        if self.beforehand is not None:
+            return self.beforehand.encoded
+        return index_of(self.snapshot).one.encode(self.lead.values)
 
     @functools.cached_property
     def territory(self) -> Held:
         """Which territories hold the lead; more than one rule asks for it."""
-        return held(self)
+        return held(self) if self.beforehand is None else self.beforehand.territory
 
     @functools.cached_property
     def now(self) -> np.datetime64:
         """The moment as it lies in arrays: naive UTC."""
-        return np.datetime64(self.moment.astimezone(dt.UTC).replace(tzinfo=None), "us")
+        return naive(self.moment)
 
 
-def lead_columns(lead: Lead) -> dict[str, list[object]]:
-    """Return the columns of one lead that pairs are made of."""
-    return {name: [lead.values[name]] for name in LEAD_COLUMNS if name in lead.values}
+def naive(moment: dt.datetime) -> np.datetime64:
+    """Return a moment as it lies in arrays: naive UTC."""
+    return np.datetime64(moment.astimezone(dt.UTC).replace(tzinfo=None), "us")
+
+
+def lead_columns(leads: Sequence[Lead], names: Iterable[str] = LEAD_COLUMNS) -> dict[str, list[object]]:
+    """Return the columns of leads that pairs are made of, as far as any of the leads has them."""
+    return {
+        name: [lead.values.get(name) for lead in leads] for name in names if any(name in lead.values for lead in leads)
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 from partnerml.errors import DataError
@@ -13,11 +14,32 @@ from partnerml.routing._round_robin import RETURNED, returned
 if TYPE_CHECKING:
     from partnerml.routing._decide import Outcome
     from partnerml.routing._opened import Opened
-    from partnerml.routing._turn import Turn
+    from partnerml.routing._turn import Latest, Turn
 
 
 def standing(turn: Turn, lead: Lead) -> Decision | None:
-    """Return the latest decision on a lead; None if it has none yet, or its offer has run out of time just now.
+    """Return the latest decision on a lead; None if it has none yet, or the next one is due.
+
+    It is due where the last offer has run out of time just now, or was ended before without a decision to follow: a
+    lead that nobody has and nobody is asked about would be lost.
+
+    Raises
+    ------
+    DataError
+        If the lead came before with another payload.
+    """
+    latest = latest_of(turn, lead)
+    if latest is None:
+        return None
+    if not is_due(latest, turn.moment):
+        return Decision.from_json(latest.text)
+    if latest.offer is not None:
+        turn.expire(latest.offer.offer_id)
+    return None
+
+
+def latest_of(turn: Turn, lead: Lead) -> Latest | None:
+    """Return the latest decision on a lead, whether it still holds or not; nothing is written.
 
     Raises
     ------
@@ -25,18 +47,19 @@ def standing(turn: Turn, lead: Lead) -> Decision | None:
         If the lead came before with another payload.
     """
     latest = turn.latest
-    if latest is None:
-        return None
-    changed = lead.differs(latest.payload)
+    changed = [] if latest is None else lead.differs(latest.payload)
     if changed:
         raise DataError(
             f"lead {lead.lead_id!r} was routed before with other values of {', '.join(changed)}; a decision stands for "
             "the lead as it was. Send it as it was, or as a new lead with an id of its own"
         )
-    if latest.offer is not None and latest.offer.overdue(turn.moment):
-        turn.expire(latest.offer.offer_id)
-        return None
-    return Decision.from_json(latest.text)
+    return latest
+
+
+def is_due(latest: Latest, moment: dt.datetime) -> bool:
+    """Tell whether a lead that has decisions is to have another one: its last offer came to nothing."""
+    offer = latest.offer
+    return offer is not None and offer.outcome is None and (not offer.holds or offer.overdue(moment))
 
 
 def follow(turn: Turn, opened: Opened, lead: Lead, *, outcome: Outcome | None = None) -> Decision:
@@ -65,6 +88,8 @@ def after_answer(turn: Turn, opened: Opened) -> Decision:
     latest = turn.latest
     assert latest is not None, "an offer belongs to a decision"
     if turn.holder is not None or latest.offer is None or latest.offer.outcome is not None:
+        return Decision.from_json(latest.text)
+    if latest.forgotten:  # there is nothing left to decide by
         return Decision.from_json(latest.text)
     _owe_again(turn, opened, Decision.from_json(latest.text), latest.offer.status)
     return follow(turn, opened, Lead.of_payload(latest.payload))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from partnerml.pairs import Lists, areas_hold
-from partnerml.routing._index import index_of, place_code
+from partnerml.pairs import Lists, areas_hold, chord
+from partnerml.routing._index import Index, index_of, place_code
 
 if TYPE_CHECKING:
     from partnerml.pairs._facts import Territories
@@ -24,7 +24,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 _NOTHING = -1  # of a code: the lead does not say, or a row of territories does not ask
 _NOTHING_UNKNOWN: frozenset[str] = frozenset()
-_COUNTRY, _REGION, _POSTAL, _POINT, _VERTICAL = "country", "region", "postal code", "coordinates", "vertical"
+_COUNTRY, _REGION, _POSTAL, POINT, _VERTICAL = "country", "region", "postal code", "coordinates", "vertical"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def lacks_coordinates(situation: Situation) -> Bools:
     areas, blind = situation.snapshot.facts.territories, bool(np.isnan(situation.encoded.point[0, 0]))
     if not blind and not index_of(situation.snapshot).blind:
         return np.zeros(len(situation.snapshot), dtype=bool)
-    holds = _holding(situation, frozenset((_POINT,)))
+    holds = _holding(situation, frozenset((POINT,)))
     unknown = np.isnan(areas.point[0, holds]) | blind
     return _partners(situation, holds[areas.circle[holds] & unknown]) & ~situation.territory.by_any
 
@@ -92,7 +92,7 @@ def unsaid(situation: Situation) -> frozenset[str]:
             (_COUNTRY, lead.country[0] == _NOTHING),
             (_REGION, lead.region[0] == _NOTHING),
             (_POSTAL, situation.lead.get("postal_code") is None),
-            (_POINT, bool(np.isnan(lead.point).any())),
+            (POINT, bool(np.isnan(lead.point).any())),
             (_VERTICAL, situation.lead.get("vertical") is None),
         )
         if missing
@@ -143,24 +143,65 @@ def _spots(values: Mapping[str, Any]) -> list[str]:
 def _holding(situation: Situation, unknown: frozenset[str]) -> Ints:
     """Return the valid rows that hold the lead, if they do not ask for what is unknown."""
     facts, lead, index = situation.snapshot.facts, situation.encoded, index_of(situation.snapshot)
+    if not unknown:
+        return _holding_all(situation, index)
     if unknown & {_COUNTRY, _REGION}:
         near = np.arange(len(facts.territories.country))
     else:
-        # most rows are of other places, and need not be looked at
-        places = itertools.product((_NOTHING, int(lead.country[0])), (_NOTHING, int(lead.region[0])))
-        near = index.areas.of_any(place_code(country, region) for country, region in places)
+        near = rows_near(index, int(lead.country[0]), int(lead.region[0]))
     near = near[index.valid.hold(situation.now, near)]
-    return near[areas_hold(lead, _asking(facts.territories, unknown), 0, near)]
+    return near[areas_hold(lead, asking(facts.territories, unknown), 0, near)]
+
+
+def _holding_all(situation: Situation, index: Index) -> Ints:
+    """Return the valid rows of which the lead meets all that they ask for.
+
+    What they ask of its country, region, postal code and vertical is looked up: many leads are alike in those.
+    """
+    areas, lead = situation.snapshot.facts.territories, situation.encoded
+    place = int(lead.country[0]), int(lead.region[0])
+
+    def near() -> Ints:
+        rows, postal = rows_near(index, *place), lead.postal[0]
+        found: Ints = rows[(areas.prefix[rows] == _NOTHING) | (areas.prefix[rows] == postal[areas.length[rows]])]
+        return found
+
+    def about() -> Bools:
+        covered = lead.covered[lead.vertical[0], areas.verticals.item]
+        found: Bools = areas.verticals.rows.everything.fold(covered, np.logical_or, empty=True)
+        return found
+
+    rows = index.near.get((place, lead.postal.tobytes()), near)
+    rows = rows[index.about.get(lead.covered[lead.vertical[0]].tobytes(), about)[rows]]
+    if not index.valid_always:
+        rows = rows[index.valid.hold(situation.now, rows)]
+    round_ = areas.circle[rows]
+    if round_.any():
+        within = ~round_
+        within[round_] = chord(areas.point[:, rows[round_]], lead.point) <= areas.chord[rows[round_]]
+        rows = rows[within]
+    return rows
+
+
+def rows_near(index: Index, country: int, region: int) -> Ints:
+    """Return the rows that may hold a lead of a place: most are of other places, and need not be looked at."""
+    places = itertools.product((_NOTHING, country), (_NOTHING, region))
+    return index.areas.of_any(place_code(*place) for place in places)
 
 
 def _partners(situation: Situation, areas: Ints) -> Bools:
     """Return the partners that some rows of territories belong to, shape (n,)."""
-    found = np.zeros(len(situation.snapshot), dtype=bool)
-    found[situation.snapshot.territories["row"][areas]] = True
+    return marked(len(situation.snapshot), situation.snapshot.territories["row"][areas])
+
+
+def marked(n: int, rows: Ints) -> Bools:
+    """Return which of n partners are among some rows."""
+    found = np.zeros(n, dtype=bool)
+    found[rows] = True
     return found
 
 
-def _asking(areas: Territories, unknown: frozenset[str]) -> Territories:
+def asking(areas: Territories, unknown: frozenset[str]) -> Territories:
     """Return territories that do not ask for what is unknown."""
     if not unknown:
         return areas
@@ -173,7 +214,7 @@ def _asking(areas: Territories, unknown: frozenset[str]) -> Territories:
         asks["region"] = nobody_asks
     if _POSTAL in unknown:
         asks["prefix"] = nobody_asks
-    if _POINT in unknown:
+    if POINT in unknown:
         asks["circle"] = np.zeros(n, dtype=bool)
     if _VERTICAL in unknown:
         asks["verticals"] = Lists.of(nobody_asks[:0], nobody_asks[:0], n)

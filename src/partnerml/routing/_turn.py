@@ -58,6 +58,8 @@ class Latest:
         Of the lead.
     offer : Offer or None
         That the decision made.
+    forgotten : bool
+        Whether the lead has been forgotten since.
     """
 
     decision_id: str
@@ -65,6 +67,7 @@ class Latest:
     text: str
     payload: str
     offer: Offer | None
+    forgotten: bool = False
 
     @property
     def document(self) -> dict[str, Any]:
@@ -101,7 +104,7 @@ class Turn:
     def _lead(self) -> Any:
         """The row of the lead; None if it has none."""
         if self._found is None:
-            self._found = self.connection.execute(queries.LEAD, {"of_lead_id": self.lead_id}).one()
+            self._found = queries.LEAD.one(self.connection, {"of_lead_id": self.lead_id})
         return None if self._found.lead is None else self._found
 
     @property
@@ -110,7 +113,8 @@ class Turn:
         if self._lead is None:
             return None
         offer = next((offer for offer in reversed(self.offers) if offer.number == self._lead.number), None)
-        return Latest(self._lead.decision_id, self._lead.number, self._lead.document, self._lead.payload, offer)
+        lead = self._lead
+        return Latest(lead.decision_id, lead.number, lead.document, lead.payload, offer, bool(lead.forgotten))
 
     @property
     def number(self) -> int:
@@ -145,7 +149,7 @@ class Turn:
         """Return how many leads each partner is owed by weighted round robin; who is not in it is owed none."""
         return self._memory.credit(self.connection)
 
-    def matches(self, keys: Keys, *, since: dt.datetime, name_threshold: float = 92.0) -> list[Match]:
+    def matches(self, keys: Keys, *, since: dt.datetime, name_threshold: float = 95.0) -> list[Match]:
         """Return other leads that may be the same: of the same account or domain, or with a name alike.
 
         Parameters
@@ -158,22 +162,37 @@ class Turn:
             How alike names must be, 0 to 100.
         """
         known = self._memory.known(self.connection, since=micros(since), forgets=self._forgets())
-        rows = [
-            row
-            for row in known.like(keys, since=micros(since), threshold=name_threshold)
-            if row.lead_id != self.lead_id
-        ]
-        partners = self._partners_of([row.lead for row in rows])
-        self._matched = [(row.lead, partners.get(row.lead)) for row in rows]
-        return [match_of(row, partners.get(row.lead)) for row in rows]
+        like = known.like(keys, since=micros(since), threshold=name_threshold)
+        partners = self._partners_of([row.lead for row in like if row.lead_id != self.lead_id])
+        rows = [row for row in like if row.lead in partners]
+        self._matched = [(row.lead, partners[row.lead]) for row in rows]
+        return [match_of(row, partners[row.lead]) for row in rows]
 
     def _forgets(self) -> int:
         """Return how many leads have been forgotten."""
         return int((self._found or self.connection.execute(queries.FORGETS).one()).forgets)
 
     def _partners_of(self, numbers: list[int]) -> dict[int, str | None]:
-        found = dict(queries.many(self.connection, queries.DUPLICATES, numbers))
-        return found | dict(queries.many(self.connection, queries.HOLDERS, numbers))
+        """Return who has some leads.
+
+        A lead that is another one come again is with whoever has that one now. It is left out where that one has been
+        forgotten: then nobody has it or is asked about it, and it must not keep the next one from being routed.
+        """
+        if not numbers:
+            return {}
+        copies: dict[int, Any] = {}
+        asked = numbers
+        while asked:
+            found = {row.lead: row for row in queries.many(self.connection, queries.DUPLICATES, asked)}
+            copies |= found
+            asked = [row.original for row in found.values() if row.original and row.original not in copies]
+        first = {number: _followed(number, copies) for number in numbers}
+        held = dict(queries.many(self.connection, queries.HOLDERS, sorted({at for at, _ in first.values()})))
+        return {
+            number: held.get(at, None if copy is None else copy.partner_id)
+            for number, (at, copy) in first.items()
+            if copy is None or not copy.forgotten
+        }
 
     def record(
         self,
@@ -215,7 +234,8 @@ class Turn:
         str
             The JSON text that is stored, and that the same question will get for an answer.
         """
-        state = (self._memory.last_entry(self.connection), self._memory.last_credit(self.connection))
+        credited = None if self._found is None else self._found.last_credit
+        state = (self._memory.last_entry(self.connection), self._memory.last_credit(self.connection, found=credited))
         self._check(document, offer, held)
         lead = self._lead_number(payload, keys)
         text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -275,7 +295,7 @@ class Turn:
     def _give(self, lead: int, seq: int, given: NewOffer | Held, by: str | None, reason: str | None) -> None:
         for row, offer in self._offer_rows():
             if offer.holds:  # another one is named in its place
-                self._writer.step(row, offer, WITHDRAWN, by=by, reason=reason)
+                self._end(row, offer, by=by, reason=reason)
         after = max((row.offered_at for row, _ in self._offer_rows()), default=-1)
         number = self._writer.offer(lead, seq, given, after=after)
         if isinstance(given, Held) and given.way == OVERRIDE:
@@ -284,6 +304,8 @@ class Turn:
     def owe(self, credit: Mapping[str, float]) -> None:
         """Write what partners are owed by weighted round robin from now on, where that has changed."""
         self._writer.owe(credit)
+        if credit:
+            self._found = None
 
     def respond(self, offer_id: str, response: str, *, by: str | None = None, reason: str | None = None) -> Answer:
         """Write a partner's answer, and look at the lead from now on.
@@ -323,6 +345,8 @@ class Turn:
     def withdraw(self, offer_id: str, *, by: str | None = None, reason: str | None = None) -> Offer:
         """Take an offer, or a lead that a partner has accepted, back, and look at the lead from now on.
 
+        An offer whose deadline has passed was not taken back: it expires.
+
         Raises
         ------
         InputError
@@ -332,7 +356,7 @@ class Turn:
         if offer.status == WITHDRAWN:
             return offer
         check_move(offer, WITHDRAWN)
-        return self._step(row, offer, WITHDRAWN, by=by, reason=reason)
+        return self._end(row, offer, by=by, reason=reason)
 
     def close(
         self,
@@ -398,14 +422,31 @@ class Turn:
     def _offer_rows(self) -> list[tuple[Any, Offer]]:
         if self._offers is None:
             lead = None if self._lead is None else self._lead.lead
-            rows = [] if lead is None else self.connection.execute(queries.OFFERS_OF_LEAD, {"of_lead": lead}).all()
+            rows = [] if lead is None else queries.OFFERS_OF_LEAD.all(self.connection, {"of_lead": lead})
             self._offers = [(row, queries.offer_of(row)) for row in rows]
         return self._offers
+
+    def _end(self, row: Any, offer: Offer, *, by: str | None, reason: str | None) -> Offer:
+        """Write that a partner has a lead no longer: it was taken back, or the deadline had passed before."""
+        if offer.overdue(self.moment):
+            return self._step(row, offer, EXPIRED)
+        return self._step(row, offer, WITHDRAWN, by=by, reason=reason)
 
     def _step(self, row: Any, offer: Offer, status: str, *, by: str | None = None, reason: str | None = None) -> Offer:
         at = self._writer.step(row, offer, status, by=by, reason=reason)
         self._offers = None
         return dataclasses.replace(offer, status=status, responded_at=at)
+
+
+def _followed(number: int, copies: Mapping[int, Any]) -> tuple[int, Any]:
+    """Return the lead that one is in the end, and the last copy where that says more: of what is unknown or gone."""
+    seen: set[int] = set()
+    while (copy := copies.get(number)) is not None:
+        if copy.original is None or copy.forgotten or copy.original in seen:
+            return number, copy
+        seen.add(number)
+        number = copy.original
+    return number, None
 
 
 def match_of(row: Any, partner_id: str | None) -> Match:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,15 +12,9 @@ from partnerml.pairs import Pairing
 if TYPE_CHECKING:
     from partnerml.routing._situation import Situation
 
-_READ = (
-    "pair__place__distance_km__asof",
-    "pair__place__level__asof",
-    "pair__vertical__won__ever",
-    "pair__vertical__count__ever",
-    "pair__all__won__ever",
-    "pair__all__count__ever",
-    "pair__language__coverage__asof",
-)
+_DISTANCE, _LEVEL = "pair__place__distance_km__asof", "pair__place__level__asof"
+_WON, _CLOSED = "pair__vertical__won__ever", "pair__vertical__count__ever"
+_SPOKEN = "pair__language__coverage__asof"
 _PLACES = {3.0: "in the same postal area", 2.0: "in the same region", 1.0: "in the same country", 0.0: "abroad"}
 
 
@@ -32,29 +27,37 @@ def facts(situation: Situation, row: int) -> tuple[str, ...]:
     row : int
         Of the partner.
     """
-    found = Pairing(situation.encoded, situation.snapshot.facts, 0, np.array([row])).features(_READ)[0]
-    value = {name.split("__", 1)[1].rsplit("__", 1)[0]: float(x) for name, x in zip(_READ, found, strict=True)}
+    lead, pair = situation.lead, Pairing(situation.encoded, situation.snapshot.facts, 0, np.array([row]))
+    # only what is told of, since each takes time
+    names = [_DISTANCE if lead.get("latitude") is not None else _LEVEL]
+    names += [] if lead.get("vertical") is None else [_CLOSED, _WON]
+    names += [_SPOKEN] if lead.get("languages") else []
+    value = dict(zip(names, pair.features(names)[0].tolist(), strict=True))
     told = (
-        _near(value["place__distance_km"], value["place__level"]),
-        _record(situation, value),
+        _near(pair, value),
+        _record(situation, value, row),
         _certified(situation),
-        _speaks(situation, value["language__coverage"]),
+        _speaks(situation, value),
         *_busy(situation, row),
     )
     return tuple(words for words in told if words)
 
 
-def _near(km: float, level: float) -> str:
-    return f"{km:,.0f} km away" if not np.isnan(km) else _PLACES.get(level, "")
+def _near(pair: Pairing, value: Mapping[str, float]) -> str:
+    km = value.get(_DISTANCE, np.nan)
+    if not np.isnan(km):
+        return f"{km:,.0f} km away"
+    level = value[_LEVEL] if _LEVEL in value else float(pair.features([_LEVEL])[0, 0])
+    return _PLACES.get(level, "")
 
 
-def _record(situation: Situation, value: dict[str, float]) -> str:
-    vertical = situation.lead.get("vertical")
-    closed, won = value["vertical__count"], value["vertical__won"]
-    if vertical is not None and closed > 0:
-        return f"won {won:.0f} of {closed:.0f} {vertical} deals and leads"
-    if value["all__count"] > 0:
-        return f"won {value['all__won']:.0f} of {value['all__count']:.0f} deals and leads"
+def _record(situation: Situation, value: Mapping[str, float], row: int) -> str:
+    if value.get(_CLOSED, 0.0) > 0:
+        vertical = situation.lead.get("vertical")
+        return f"won {value[_WON]:.0f} of {value[_CLOSED]:.0f} {vertical} deals and leads"
+    own = situation.snapshot.facts.record.own
+    if own.closed[row] > 0:
+        return f"won {own.won[row]:.0f} of {own.closed[row]:.0f} deals and leads"
     return "no closed deal or lead so far"
 
 
@@ -64,9 +67,9 @@ def _certified(situation: Situation) -> str:
     return f"certified for {', '.join(required)}" if required else ""
 
 
-def _speaks(situation: Situation, share: float) -> str:
+def _speaks(situation: Situation, value: Mapping[str, float]) -> str:
     spoken = situation.lead.get("languages") or ()
-    return f"speaks {', '.join(spoken)}" if spoken and share == 1.0 else ""
+    return f"speaks {', '.join(spoken)}" if value.get(_SPOKEN) == 1.0 else ""
 
 
 def _busy(situation: Situation, row: int) -> list[str]:

@@ -14,6 +14,7 @@ from partnerml.errors import DataError
 from partnerml.routing import _schema as tables
 from partnerml.routing._offers import ACCEPTED, ASKED, CLOSED, HELD, OFFERED, Held, Limits, NewOffer, Offer, units_of
 from partnerml.routing._queries import checked_text
+from partnerml.routing._ready import Ready
 from partnerml.routing._schema import micros
 
 if TYPE_CHECKING:
@@ -25,11 +26,10 @@ _OWED = sa.text(
     "ON CONFLICT (partner_id) DO UPDATE SET credit = excluded.credit"
 )
 _NO_LIMITS = Limits()
-# made once: SQLAlchemy asks each statement what it is, before it finds it compiled
-_NEW_LEAD = tables.leads.insert().returning(tables.leads.c.lead)
-_NEW_DECISION = tables.decisions.insert().returning(tables.decisions.c.seq)
-_NEW_OFFER = tables.offers.insert().returning(tables.offers.c.offer)
-_NEW_VECTOR, _NEW_ENTRY, _NEW_NOTE = (table.insert() for table in (tables.vectors, tables.entries, tables.history))
+_NEW_LEAD = Ready(tables.leads.insert().returning(tables.leads.c.lead))
+_NEW_DECISION = Ready(tables.decisions.insert().returning(tables.decisions.c.seq))
+_NEW_OFFER = Ready(tables.offers.insert().returning(tables.offers.c.offer))
+_NEW_VECTOR, _NEW_ENTRY, _NEW_NOTE = (Ready(t.insert()) for t in (tables.vectors, tables.entries, tables.history))
 _NEW_CHANGE = tables.owed_changes.insert()
 
 
@@ -49,13 +49,13 @@ class Writer:
 
     def lead(self, **values: Any) -> int:
         """Write a lead and return its number."""
-        return int(self._connection.execute(_NEW_LEAD, values).scalar_one())
+        return _NEW_LEAD.number(self._connection, values)
 
     def decision(self, vector: Vector | None, **values: Any) -> int:
         """Write a decision, with what was chosen from, and return its number."""
-        seq = int(self._connection.execute(_NEW_DECISION, values).scalar_one())
+        seq = _NEW_DECISION.number(self._connection, values)
         if vector is not None:
-            self._connection.execute(_NEW_VECTOR, {"seq": seq, "vector": vector.packed()})
+            _NEW_VECTOR.all(self._connection, {"seq": seq, "vector": vector.packed()})
         return seq
 
     def offer(self, lead: int, seq: int, given: NewOffer | Held, *, after: int) -> int:
@@ -90,7 +90,7 @@ class Writer:
             "status": OFFERED if asked else ACCEPTED,
             "responded_at": None if asked else at,
         }
-        number = int(self._connection.execute(_NEW_OFFER, values).scalar_one())
+        number = _NEW_OFFER.number(self._connection, values)
         limits = given.limits if isinstance(given, NewOffer) else _NO_LIMITS
         self._enter(number, given.partner_id, OFFERED if asked else HELD, way, (given.day, given.week), limits)
         return number
@@ -124,7 +124,7 @@ class Writer:
         """Write a line of history."""
         values = {"at": micros(self._moment), "lead": lead, "offer": offer, "what": what}
         words = {"by": _words(by, "by"), "reason": _words(reason, "reason")}
-        self._connection.execute(_NEW_NOTE, values | words | {"closed_at": None, "amount": None} | more)
+        _NEW_NOTE.all(self._connection, values | words | {"closed_at": None, "amount": None} | more)
 
     def owe(self, credit: Mapping[str, float]) -> None:
         """Write what partners are owed from now on, where that has changed."""
@@ -157,7 +157,7 @@ class Writer:
         values = {"offer": offer, "partner_id": partner_id, "at": micros(self._moment), "step": step}
         changes = {"day": day, "week": week, "d_day": units.day, "d_week": units.week, "d_open": units.open}
         in_force = {"limit_day": limits.day, "limit_week": limits.week, "limit_open": limits.open}
-        self._connection.execute(_NEW_ENTRY, values | changes | in_force)
+        _NEW_ENTRY.all(self._connection, values | changes | in_force)
 
 
 def _words(value: object, name: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from partnerml.errors import NotEnoughDataError
@@ -39,6 +39,7 @@ def churn(
     active_within_days: int | None = 90,
     activity: Activity | None = None,
     train_from: Moment | None = None,
+    max_rows: int | None = None,
 ) -> Task:
     """Which active partner is about to go quiet.
 
@@ -54,11 +55,13 @@ def churn(
         Which activity qualifies; by default events of the partner's own, deals registered and deals won.
     train_from : datetime or str, optional
         The earliest snapshot to train on, where earlier history is too thin.
+    max_rows : int, optional
+        Train on at most so many rows, those of partners drawn at random; by default 60,000.
 
     Raises
     ------
     ConfigError
-        If the horizon is shorter than the silence.
+        If the horizon is shorter than the silence, or `max_rows` is below 1,000.
     """
     chosen = activity or Activity()
     return Task(
@@ -67,6 +70,7 @@ def churn(
         population=Population(active_within_days=active_within_days, activity=chosen),
         label=ChurnLabel(horizon_days=horizon_days, inactivity_days=inactivity_days, activity=chosen),
         train_from=None if train_from is None else moment_of(train_from, name="train_from"),
+        max_rows=max_rows,
     )
 
 
@@ -100,14 +104,25 @@ def snapshots(eco: Ecosystem, task: Task, until: dt.datetime) -> list[dt.datetim
     return month_starts(start, until - task.gap(eco))
 
 
-def transactions(eco: Ecosystem, task: Task, as_of: Sequence[Moment]) -> Dataset:
-    """Build what BG/NBD is fitted on: active days, recency and age of every partner ever active, left or not."""
+def transactions(
+    eco: Ecosystem, task: Task, as_of: Sequence[Moment], *, only: Collection[str] | None = None
+) -> Dataset:
+    """Build what BG/NBD is fitted on: active days, recency and age of every partner ever active, left or not.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    task : Task
+    as_of : sequence of moments
+    only : collection of str, optional
+        The partners that are looked at; by default all.
+    """
     activity = task.population.activity
     ever = Population(active_within_days=None, activity=activity, with_left=True)
     names = [f"activity__all__{measure}__ever" for measure in ("active_days", "recency_days", "age_days")]
     catalogue = Catalogue(tuple(Feature.parse(name) for name in names), activity=activity)
     moments = sorted({moment_of(value) for value in as_of})
-    return build(eco, population=ever, label=None, catalogue=catalogue, as_of=moments)
+    return build(eco, population=ever, label=None, catalogue=catalogue, as_of=moments, only=only)
 
 
 def nobody(eco: Ecosystem, task: Task, moment: dt.datetime) -> NotEnoughDataError:
@@ -128,6 +143,7 @@ def _configured(settings: ChurnConfig) -> Task:
         active_within_days=settings.active_within_days,
         activity=Activity(include=settings.activity.include, exclude=settings.activity.exclude),
         train_from=settings.train_from,
+        max_rows=settings.max_rows,
     )
 
 

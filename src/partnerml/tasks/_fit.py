@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
 
 
-def fit(*, success_days: int = 365, success_amount: float | None = None, train_from: Moment | None = None) -> Task:
+def fit(
+    *,
+    success_days: int = 365,
+    success_amount: float | None = None,
+    train_from: Moment | None = None,
+    max_rows: int | None = None,
+) -> Task:
     """Whether a partner succeeds within `success_days` of joining.
 
     Parameters
@@ -33,11 +39,13 @@ def fit(*, success_days: int = 365, success_amount: float | None = None, train_f
     train_from : datetime or str, optional
         The earliest joining date to train on. By default the first of the month of the first deal on record: who
         joined before the deals began may have had successes that nobody can see.
+    max_rows : int, optional
+        Train on at most so many partners, drawn at random; by default 50,000.
 
     Raises
     ------
     ConfigError
-        If the days or the amount are not above 0.
+        If the days or the amount are not above 0, or `max_rows` is below 1,000.
     """
     return Task(
         name="fit",
@@ -45,6 +53,7 @@ def fit(*, success_days: int = 365, success_amount: float | None = None, train_f
         population=Joining(),
         label=SuccessLabel(success_days=success_days, success_amount=success_amount),
         train_from=None if train_from is None else moment_of(train_from, name="train_from"),
+        max_rows=max_rows,
     )
 
 
@@ -53,6 +62,7 @@ def _configured(settings: FitConfig) -> Task:
         success_days=settings.success_days,
         success_amount=settings.success_amount,
         train_from=settings.train_from,
+        max_rows=settings.max_rows,
     )
 
 

@@ -32,6 +32,7 @@ def propensity(
     best_share: float = 0.25,
     class_prior: float | tuple[float, float] | None = None,
     exclude: Mapping[str, Sequence[str]] | None = None,
+    max_rows: int | None = None,
 ) -> Task:
     """Which company may become a partner.
 
@@ -53,6 +54,9 @@ def propensity(
     exclude : mapping of str to sequence of str, optional
         Columns of ``accounts`` and values: who has one of them never has a row, such as
         ``{"relationship": ["competitor"]}``.
+    max_rows : int, optional
+        Train on about so many accounts, drawn at random; by default 200,000. More are taken where fewer than 5,000 of
+        the rarer label would be left.
 
     Raises
     ------
@@ -67,6 +71,7 @@ def propensity(
         label=PartnerLabel(
             horizon_days=horizon_days, dated=dated, positives=positives, best_share=best_share, class_prior=prior
         ),
+        max_rows=max_rows,
     )
 
 
@@ -78,6 +83,7 @@ def _configured(settings: PropensityConfig) -> Task:
         best_share=settings.best_share,
         class_prior=settings.class_prior,
         exclude=settings.exclude,
+        max_rows=settings.max_rows,
     )
 
 

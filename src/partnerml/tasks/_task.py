@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from partnerml.errors import ConfigError
 from partnerml.features import Catalogue
 from partnerml.moments import moment as moment_of
 
@@ -55,6 +56,9 @@ class Task:
         What is predicted.
     train_from : datetime or None
         The earliest rows to train on; None for the first that have their full history.
+    max_rows : int or None
+        Train on at most so many rows, those of partners (accounts for propensity) drawn at random; None for as many as
+        a model of the task learns from.
     """
 
     name: str
@@ -62,6 +66,11 @@ class Task:
     population: Any
     label: Any
     train_from: dt.datetime | None = None
+    max_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_rows is not None and self.max_rows < 1_000:
+            raise ConfigError(f"max_rows must be at least 1,000 (or null: the default), not {self.max_rows}")
 
     @property
     def horizon_days(self) -> int:
@@ -92,6 +101,8 @@ class Task:
             "population": self.population.to_dict(),
             "label": self.label.to_dict(),
             "train_from": None if self.train_from is None else self.train_from.isoformat(),
+            # the default is told by nothing: it is the program's own, and which one that was the lineage knows
+            **({} if self.max_rows is None else {"max_rows": self.max_rows}),
         }
 
     @classmethod
@@ -113,6 +124,7 @@ class Task:
             population=kind.population(state["population"]),
             label=kind.label(state["label"]),
             train_from=None if train_from is None else moment_of(train_from, name="train_from"),
+            max_rows=state.get("max_rows"),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,9 @@ import pandas as pd
 
 from partnerml import tasks
 from partnerml.errors import NotEnoughDataError
-from partnerml.features import first_activity, labels_as_known
+from partnerml.features import build, first_activity, labels_as_known, rows_by_partner
 from partnerml.training._columns import check_traits, select_columns
+from partnerml.training._draw import Draw, draw
 from partnerml.training._recipe import Recipe, Settings, Simplest, check_folds, days_followed, enough_folds, strength
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # Older snapshots say little about now.
 MAX_SNAPSHOTS = 36
+# More rows cost time and tell a model of this size next to nothing: partners are drawn, all their rows with them.
+MAX_ROWS = 60_000
 THREADED_CELLS = 20_000_000
 
 _RECENCY = "activity__all__recency_days__ever"
@@ -42,7 +45,16 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
     gap = task.gap(eco)
     moments = _moments(eco, task, until)
     catalogue = task.kind.catalogue(eco, task, moments[0])
-    data = tasks.build_dataset(eco, task, as_of=moments, until=until, catalogue=catalogue)
+    drawn = _drawn(eco, task, moments, seed)
+    data = build(
+        eco,
+        population=task.population,
+        label=task.label,
+        catalogue=catalogue,
+        as_of=moments,
+        until=until,
+        only=drawn.ids,
+    )
     _check_anybody(task, data)
     folds = rolling_origin(data.as_of, gap=pd.Timedelta(gap))
     # which folds are judged is not to depend on what is known late: the labels of today count their rows
@@ -55,7 +67,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
         remedy="More months or more partners are needed, or a shorter horizon_days",
     )
     check_traits(data)
-    everyone = tasks.transactions(eco, task, as_of=[*(fold.cut for fold in folds), until])
+    everyone = tasks.transactions(eco, task, as_of=[*(fold.cut for fold in folds), until], only=drawn.ids)
     columns, twins = select_columns(data.X[_covered(eco, task, data)])
     parts = _Parts(task, data, everyone, columns, gap, until, seed)
     return Recipe(
@@ -69,11 +81,12 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
         seed=seed,
         folds=folds,
         cluster="partner_id",
-        known=_labels_known(eco, task, data, [fold.cut for fold in folds]),
+        known=_labels_known(eco, task, data, [fold.cut for fold in folds], only=drawn.ids),
         make=parts.learners,
         baselines=parts.baselines(),
         simplest=Simplest("recency", "recency alone"),
         curve=parts.hazard,
+        told=drawn.told(),
     )
 
 
@@ -160,6 +173,15 @@ def _moments(eco: Ecosystem, task: Task, until: dt.datetime) -> list[dt.datetime
     return moments
 
 
+def _drawn(eco: Ecosystem, task: Task, moments: Sequence[dt.datetime], seed: int) -> Draw:
+    """Draw partners before anything is built: the features of others would be made for nothing."""
+    at_most = task.max_rows or MAX_ROWS
+    if len(moments) * eco.backend.execute(eco.table("partners").count()) <= at_most:
+        return Draw()
+    rows = rows_by_partner(eco, task.population, moments)
+    return draw(rows, at_most=at_most, seed=seed, of="partners", task=task.name)
+
+
 def _check_anybody(task: Task, data: Dataset) -> None:
     if not len(data):
         raise NotEnoughDataError(
@@ -169,11 +191,13 @@ def _check_anybody(task: Task, data: Dataset) -> None:
 
 
 def _labels_known(
-    eco: Ecosystem, task: Task, data: Dataset, cuts: Sequence[pd.Timestamp]
+    eco: Ecosystem, task: Task, data: Dataset, cuts: Sequence[pd.Timestamp], *, only: Collection[str] | None
 ) -> dict[pd.Timestamp, pd.Series]:
     """Return the labels of all rows as they were known at each cut: activity may have been recorded after it."""
     untils = [cut.to_pydatetime() for cut in cuts]
-    found = labels_as_known(eco, population=task.population, label=task.label, as_of=data.as_ofs, untils=untils)
+    found = labels_as_known(
+        eco, population=task.population, label=task.label, as_of=data.as_ofs, untils=untils, only=only
+    )
     keys = ["partner_id", "as_of"]
     return {cut: data.keys.merge(known, on=keys, how="left")["y"] for cut, known in zip(cuts, found, strict=True)}
 

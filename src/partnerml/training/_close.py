@@ -1,8 +1,8 @@
 """The recipe of close: assigned pairs; trees, a logistic regression, and the shrunken rate of a partner's peers.
 
 Rows have moments of their own, and the pairs of one lead go together: no lead is on both sides of a fold, and the
-bootstrap draws leads. A horizon of half a year would leave calibration half a year behind: pairs that have ended before
-they are mature are judged on too, weighted by one over the chance of having ended so by their age.
+bootstrap draws leads. A horizon of half a year would leave calibration half a year behind: pairs that are not mature
+are judged on too, each for those of its age that end as it did, or stay open.
 
 Two things are tried on the backtest before it: whether pairs that are not mature help to learn from, each with the
 chance that it has, and whether weights that undo past routing do. Either is used only if it is surely better.

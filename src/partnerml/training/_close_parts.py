@@ -26,8 +26,10 @@ Array = npt.NDArray[np.float64]
 # a cut, and the mature rows that a fold has at it: folds of one cut differ in who is left out
 Key = tuple[pd.Timestamp, bytes]
 
-# On 29,000 pairs 300 trees were better than 120 (AUC .656 and .653 a year later), on 5,000 worse (.623 and .631).
-MANY_PAIRS, MANY_TREES = 20_000, 300
+# The number of trees grows with that of the pairs. On 29,000 pairs 300 were better than 120 (AUC .656 and .653 a year
+# later), on 5,000 worse (.623 and .631); on 60,000 300 leave chances too close together (slope of the best line 1.06,
+# with 600 1.01).
+PAIRS_A_TREE, LEAST_TREES = 100, 120
 # how many of the latest origins the two questions are put to, by the logistic alone: it is quick
 _ASKED = 4
 # fewer pairs with a logged propensity than this share leave most weights unknown
@@ -119,8 +121,8 @@ class Parts:
         """How the components of the blend are fitted."""
         from partnerml.models import BoostedTrees, LogLogistic
 
-        more = {"n_estimators": MANY_TREES} if int(self.data.mature.sum()) >= MANY_PAIRS else {}
-        trees = {"random_state": self.seed, **more, **settings.get("trees", {})}
+        number = max(LEAST_TREES, len(self.data) // PAIRS_A_TREE)
+        trees = {"n_estimators": number, "random_state": self.seed, **settings.get("trees", {})}
         penalty = strength(self.columns, settings)
 
         def fit(estimator: Any, X: pd.DataFrame, y: pd.Series, cut: pd.Timestamp) -> Any:

@@ -17,6 +17,7 @@ from partnerml import tasks
 from partnerml.errors import DataError, NotEnoughDataError
 from partnerml.features import first_deal, successes_as_known
 from partnerml.training._columns import check_traits, select_columns
+from partnerml.training._draw import draw, ones
 from partnerml.training._fit_plan import MIN_FOLLOWED, MIN_JUDGED, MIN_SUCCESSES, Plan, plan_of
 from partnerml.training._one_trait import WORDS, best_trait
 from partnerml.training._recipe import Recipe, Settings, Simplest, days_followed, rarer, strength
@@ -38,6 +39,8 @@ MIN_FOR_TREES = 300
 _TREE_BACKGROUND = 8
 # an origin is judged, not used: more rows cost time and hardly change how good it is
 MAX_AT_ORIGIN = 10_000
+# More partners cost time and tell a sum of effects next to nothing.
+MAX_ROWS = 50_000
 # of rows with a trait (or without), if it had nothing to do with success, before none of them is no chance
 _EXPECTED = 10.0
 
@@ -55,6 +58,9 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
     catalogue = task.kind.catalogue(eco, task, until)
     data = tasks.build_dataset(eco, task, as_of=until, until=until, catalogue=catalogue)
     data = data.where((data.as_of >= pd.Timestamp(_start(eco, task, data))).to_numpy())
+    # what is read of a partner are a few traits: all are read, and the fits are what takes long
+    drawn = draw(ones(data, "partner_id"), at_most=task.max_rows or MAX_ROWS, seed=seed, of="partners", task=task.name)
+    data = drawn.of(data, "partner_id")
     lag = task.kind.lag(eco)
     _check_enough(task, data, until - lag)
     _check_filled(data)
@@ -96,6 +102,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
             "judged_days": plan.days,
             "from": data.as_of.min().isoformat(),
             "to": data.as_of.max().isoformat(),
+            **drawn.told(),
         },
         findings=_judged_early(plan, task),
         as_scored=plan.days >= task.label.success_days,
@@ -145,7 +152,8 @@ class _Parts:
         """Return success in time as known at a cut, null where it was not mature; shape (n,)."""
         duration, observed, followed = self.times_at(cut)
         succeeded = (observed & (duration <= self.plan.days)).astype(np.float64)
-        return pd.Series(np.where(followed >= self.plan.days, succeeded, np.nan), index=self.data.X.index)
+        # the last day counts, and what happens at its end is not seen yet
+        return pd.Series(np.where(followed > self.plan.days, succeeded, np.nan), index=self.data.X.index)
 
     @functools.cached_property
     def judged(self) -> tuple[pd.Series, pd.Series]:
@@ -287,11 +295,11 @@ def _check_enough(task: Task, data: Dataset, seen_until: dt.datetime) -> None:
     days = task.label.success_days
     seen = times["observed"].to_numpy()
     succeeded = int((seen & (times["duration_days"] <= days)).sum())
-    followed = int((days_followed(data, seen_until, dt.timedelta(0)) >= days).sum())
+    followed = int((days_followed(data, seen_until, dt.timedelta(0)) > days).sum())
     if succeeded < MIN_SUCCESSES or followed < MIN_FOLLOWED:
         raise NotEnoughDataError(
             f"{task.name} needs {MIN_SUCCESSES} partners that succeeded within {days} days of joining and "
-            f"{MIN_FOLLOWED} that joined at least {days} days before the end of the data; of {len(data)} partners "
+            f"{MIN_FOLLOWED} that joined more than {days} days before the end of the data; of {len(data)} partners "
             f"{succeeded} did and {followed} are. More partners or more history are needed, or a shorter success_days"
         )
     at_once = int((seen & (times["duration_days"] == 0)).sum())

@@ -74,7 +74,7 @@ def _folds(
     cuts = [
         cut
         for cut in sorted(month[asked].unique())
-        if (days_followed(data, cut, lag) >= days).sum() >= MIN_FOLLOWED
+        if (days_followed(data, cut, lag) > days).sum() >= MIN_FOLLOWED
         and (times["observed"] & (happened < cut - pd.Timedelta(lag))).sum() >= MIN_SUCCESSES
     ]
     for starts in _windows(cuts, at_most):
@@ -95,10 +95,10 @@ def _judged(data: Dataset, folds: Sequence[Fold], days: int, span: npt.NDArray[n
     rows = np.concatenate([fold.test for fold in folds])
     times = data.known_times
     succeeded = times["observed"].to_numpy()[rows] & (times["duration_days"].to_numpy()[rows] <= days)
-    without = ~succeeded & (span[rows] >= days)
+    without = ~succeeded & (span[rows] > days)
     return min(int(succeeded.sum()), int(without.sum()))
 
 
 def _is_replayed(data: Dataset, folds: Sequence[Fold], days: int, lag: dt.timedelta) -> bool:
     known = data.as_of.iloc[folds[0].test].max() + pd.Timedelta(days=days) + pd.Timedelta(lag)
-    return bool(known <= folds[-1].cut)
+    return bool(known < folds[-1].cut)

@@ -63,6 +63,8 @@ class LookAlike:
         ``account_id`` and ``since`` of the accounts that are partners.
     documents : callable
         Returns what else is saved with the model.
+    told : mapping
+        What else to tell of the training, as JSON values.
     """
 
     task: Task
@@ -74,6 +76,7 @@ class LookAlike:
     seed: int
     facts: pd.DataFrame
     documents: Callable[[Model], Mapping[str, Any]]
+    told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def train(self, progress: Progress, *, trials: int = 0, database: Path | None = None) -> Trained:
         """Judge on left-out groups, and fit on all accounts.
@@ -276,6 +279,7 @@ class LookAlike:
             base_rate=float(self.labelled.mean()),
             settings={},
             **{"as_of": [moment], "from": moment, "to": moment},
+            **self.told,
         )
 
     def _check_enough(self) -> None:

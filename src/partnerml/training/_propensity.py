@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from partnerml import tasks
 from partnerml.errors import NotEnoughDataError
 from partnerml.features import build_accounts, partner_accounts
 from partnerml.training._columns import check_traits, select_columns
+from partnerml.training._draw import Draw, draw, ones
 from partnerml.training._look_alike import MAX_LEVELS, LookAlike
 from partnerml.training._one_trait import WORDS, one_trait
-from partnerml.training._recipe import Recipe, Settings, Simplest, check_folds, enough_folds, strength
+from partnerml.training._recipe import Recipe, Settings, Simplest, check_folds, enough_folds, rarer, strength
 
 if TYPE_CHECKING:
     from partnerml.dataset import Dataset
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # with fewer months to judge on, weeks are taken
 _MONTHS = 6
+# More accounts cost time and tell a model of traits next to nothing, unless few of them became partners.
+MAX_ROWS, LEAST_OF_RARER = 200_000, 5_000
 # partners to compare an account with, and rows that tell what the model finds important
 _MOST_PARTNERS, _ROWS = 300, 2_000
 
@@ -46,6 +50,8 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
     _check_anybody(task, data, until)
     # a look-alike is labelled or not, and never too young to tell
     data = data.where(data.mature)
+    drawn = _drawn(task, data, seed)
+    data = drawn.of(data, "account_id")
     check_traits(data)
     columns, twins = select_columns(data.X)
     if not columns:
@@ -64,6 +70,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
             seed,
             neighbours.facts,
             neighbours.documents,
+            drawn.told(),
         )
     folds = _folds(task, data, task.gap(eco), origins=origins)
     parts = _Parts(task, data, columns, task.gap(eco), seed)
@@ -83,7 +90,15 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
         baselines=parts.baselines(),
         simplest=Simplest("one_trait", WORDS),
         documents=neighbours.documents,
+        told=drawn.told(),
     )
+
+
+def _drawn(task: Task, data: Dataset, seed: int) -> Draw:
+    """Draw accounts; as many more as it takes for enough of the rarer label to be among them."""
+    enough = math.ceil(len(data) * LEAST_OF_RARER / max(rarer(data.labels), 1))
+    at_most = max(task.max_rows or MAX_ROWS, enough)
+    return draw(ones(data, "account_id"), at_most=at_most, seed=seed, of="accounts", task=task.name)
 
 
 def _check_anybody(task: Task, data: Dataset, until: dt.datetime) -> None:

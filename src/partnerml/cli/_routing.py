@@ -1,0 +1,262 @@
+"""The commands of routing: publish a snapshot, route leads, ask why, and make a past decision again."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from partnerml.cli import _routed, _show
+from partnerml.cli._app import MOMENT, Result, Session, command
+from partnerml.errors import ConfigError, DataError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from partnerml.routing import Decision, Lead, Router
+
+_Row = tuple[Mapping[str, Any], str]
+
+
+@command("publish")
+@click.option(
+    "--as-of", type=MOMENT, required=True, metavar="DATE", help="Use what was known before 00:00 UTC of this date."
+)
+def publish(session: Session, *, as_of: dt.datetime) -> Result:
+    """Write all that routing needs as one folder, and make it the one to route by: OUT/snapshots/ID/.
+
+    Partners, territories, deals, the model of close (its champion, or the rates of peers where there is none) and the
+    section routing of the configuration. Running routers follow OUT/snapshots/current.
+
+    \b
+    Example:
+      partnerml publish --as-of 2026-06-01
+    """  # noqa: D301 (click reads \b as: leave the lines as they are)
+    from partnerml import outputs, publishing
+
+    with session.ecosystem() as eco, outputs.lock(eco.config.out, purpose="partnerml publish"):
+        folder = publishing.publish(eco, as_of=as_of, progress=session.progress)
+    document = {"as_of": as_of, "snapshot_id": folder.name, "path": folder}
+    return Result(document, lambda console: _show.path(console, f"snapshot {folder.name}", folder))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Routed:
+    """What became of leads: decisions, leads that there is none on with the reason, and what is told beside them."""
+
+    decisions: Sequence[Decision]
+    refused: Sequence[tuple[Lead, str]] = ()
+    told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@command("route")
+@click.option(
+    "--leads", "file", type=click.Path(path_type=Path), required=True, metavar="PATH",
+    help="The leads: .csv, .csv.gz, .parquet or .jsonl, with the columns of the table leads.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="PATH",
+    help="Where the decisions go: .parquet, .csv or .jsonl.",
+)  # fmt: skip
+@click.option(
+    "--mode", type=click.Choice(["online", "batch"]), default="online", show_default=True,
+    help="One after the other as they come, or all at once so that the sum is highest.",
+)  # fmt: skip
+@click.option(
+    "--dry-run", is_flag=True,
+    help="Tell who would get what by the rules of the configuration, published or not; nothing is offered.",
+)  # fmt: skip
+@_routed.now_option
+def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, now: dt.datetime | None) -> Result:
+    """Route leads: decide who gets each, make the offers, and write the decisions.
+
+    A lead that was routed before gets the same decision again, so that a run that was killed is simply run again. Rows
+    that are no leads are set aside beside the decisions, with the reason.
+
+    \b
+    Examples:
+      partnerml route --leads new-leads.csv --out decisions.parquet
+      partnerml route --leads new-leads.csv --out decisions.jsonl --mode batch
+      partnerml route --leads new-leads.csv --out would.csv --dry-run --set routing.policy.kind=thompson
+    """  # noqa: D301
+    from partnerml.routing._decision_files import check_ending, write_decisions, write_rejects
+    from partnerml.routing._lead import LeadTable, readable_id
+    from partnerml.routing._lead_files import read_leads
+
+    session.load()  # its own message where there is no file
+    check_ending(out)
+    routed = _way(mode, dry_run=dry_run)
+    rows = read_leads(file)
+    read = LeadTable.of(rows, name=str(file))
+    rejects = out.with_name(f"{out.name.split('.')[0]}.rejects.csv")
+    aside: list[_Row] = [(rows[bad.row - 1], bad.reason) for bad in read.refused]
+    with _routed.router_of(session, tried=dry_run) as (config, router):
+        most = config.validation.max_rejected
+        _refuse(file, aside, len(rows), most, write_rejects(aside, rejects))
+        found = routed(session, router, read.leads, now)
+        names, place = _routed.names_of(router.snapshot), router.ledger.place
+        snapshot = router.snapshot.id
+    refused = {lead.lead_id: reason for lead, reason in found.refused}
+    aside += [(row, refused[name]) for row in rows if (name := readable_id(row)) in refused]
+    written = write_rejects(aside, rejects)
+    write_decisions(found.decisions, out)
+    document = {
+        "leads": len(rows),
+        "statuses": _routed.statuses(found.decisions),
+        "set_aside": len(aside),
+        "dry_run": dry_run,
+        "snapshot_id": snapshot,
+        "ledger": place,
+        "path": out,
+        "rejects": written,
+        **found.told,
+    }
+    told = _routed.share_refused(str(file), len(aside), len(rows), most, aside[0][1] if aside else "")
+    failure = None if told is None else DataError(f"{told}. All of them lie in {written}")
+    return Result(document, lambda console: _show_routed(console, found.decisions, names, document), failure)
+
+
+def _way(mode: str, *, dry_run: bool) -> Callable[[Session, Router, Sequence[Lead], dt.datetime | None], _Routed]:
+    """Return what routes leads in a mode."""
+    if dry_run and mode == "batch":
+        raise ConfigError("--dry-run takes leads one after the other, so it goes with --mode online; leave one out")
+    return _rehearsed if dry_run else _at_once if mode == "batch" else _one_by_one
+
+
+def _one_by_one(session: Session, router: Router, leads: Sequence[Lead], now: dt.datetime | None) -> _Routed:
+    decisions, refused = [], []
+    for lead in session.progress.track(leads, "route"):
+        try:
+            decisions.append(router.route(lead, now=now))
+        except DataError as error:  # it came before with other values
+            refused.append((lead, str(error)))
+    return _Routed(decisions, refused)
+
+
+def _at_once(session: Session, router: Router, leads: Sequence[Lead], now: dt.datetime | None) -> _Routed:
+    batch = router.assign(leads, now=now, progress=session.progress)
+    told = {key: value for key, value in batch.summary().items() if key not in ("leads", "statuses")}
+    return _Routed(batch.decisions, told={"batch": told})
+
+
+def _rehearsed(session: Session, router: Router, leads: Sequence[Lead], now: dt.datetime | None) -> _Routed:
+    return _Routed(router.dry_run(leads, now=now, progress=session.progress))
+
+
+def _refuse(file: Path, aside: Sequence[_Row], total: int, most: float, written: Path | None) -> None:
+    """Refuse a file with too many rows that are no leads, before any of it is routed."""
+    told = _routed.share_refused(str(file), len(aside), total, most, aside[0][1] if aside else "")
+    if told is not None:
+        raise DataError(f"{told}. All of them lie in {written} with the reason; nothing was routed")
+
+
+def _show_routed(
+    console: Console, decisions: Sequence[Decision], names: Mapping[str, str], document: Mapping[str, Any]
+) -> None:
+    """Print the first decisions, one of them in full, and where all of them lie."""
+    if decisions:
+        _routed.shown(console, "Decisions", decisions, names, asks=not document["dry_run"])
+    told = _routed.counted(document["statuses"]) or "none routed"
+    _show.say(console, f"{_routed.plural(document['leads'], 'lead')}: {told}")
+    if "batch" in document:
+        _show.say(console, _of_batch(document["batch"]))
+    if document["dry_run"]:
+        _show.say(console, "a dry run: no offer was made, and nothing is in the ledger")
+    _show.path(console, "decisions", document["path"])
+    if document["rejects"] is not None:
+        _show.path(console, f"{document['set_aside']:,} set aside", document["rejects"])
+
+
+def _of_batch(told: Mapping[str, Any]) -> str:
+    """Return how good a batch is, in words."""
+    text = (
+        f"{told['given']:,} given out at once, their utilities add up to {told['total']:,.2f}; no other way is better "
+        f"by more than {100 * told['gap']:.3g} %; {_routed.plural(told['full_partners'], 'partner')} full"
+    )
+    return text + (f"; shares of groups cost {told['price_of_fairness']:,.2f}" if told["shares"] else "")
+
+
+@command("why-not")
+@click.argument("ids", nargs=-1, metavar="[LEAD_ID] PARTNER_ID")
+@click.option(
+    "--lead", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Ask about a lead in a file, which need not have been routed; LEAD_ID says which, if there are several.",
+)  # fmt: skip
+@_routed.now_option
+def why_not(session: Session, *, ids: tuple[str, ...], file: Path | None, now: dt.datetime | None) -> Result:
+    """Tell which rules keep a partner from a lead, with the partner's own facts; nothing is written.
+
+    \b
+    Examples:
+      partnerml why-not L00021242 P0000934
+      partnerml why-not P0000934 --lead lead.jsonl
+    """  # noqa: D301
+    lead_id, partner_id = _ids(ids, file)
+    with _routed.router_of(session) as (_, router):
+        lead = lead_id if file is None else _lead_in(file, lead_id)
+        assert lead is not None, "without a file there is an id"
+        failed = router.why_not(lead, partner_id, now=now)
+        name = _routed.names_of(router.snapshot).get(partner_id)
+    called = f"{name} ({partner_id})" if name else partner_id
+    about = lead if isinstance(lead, str) else str(lead["lead_id"])
+    document = {
+        "lead_id": about,
+        "partner_id": partner_id,
+        "eligible": not failed,
+        "failed": [each._asdict() for each in failed],
+    }
+    if failed:
+        first = f"{called} may not get lead {about}:"
+        told = [f"  {each.rule}: {each.evidence} (passes who {each.words})" for each in failed]
+    else:
+        first, told = f"no rule keeps {called} from lead {about}", []
+    return Result(document, _routed.lines(first, *told))
+
+
+def _ids(ids: tuple[str, ...], file: Path | None) -> tuple[str | None, str]:
+    """Return the lead and the partner that were named."""
+    if len(ids) == 2:
+        return ids[0], ids[1]
+    if len(ids) == 1 and file is not None:
+        return None, ids[0]
+    raise ConfigError(
+        "name the lead and the partner: partnerml why-not LEAD_ID PARTNER_ID, or partnerml why-not PARTNER_ID "
+        f"--lead FILE; got {len(ids)} name(s)"
+    )
+
+
+def _lead_in(file: Path, lead_id: str | None) -> Mapping[str, Any]:
+    """Return a lead of a file: the one that is named, or the only one."""
+    from partnerml.routing._lead import readable_id
+    from partnerml.routing._lead_files import read_leads
+
+    rows = read_leads(file)
+    if lead_id is None:
+        if len(rows) > 1:
+            raise InputError(f"{file} holds {len(rows):,} leads; say which: partnerml why-not LEAD_ID PARTNER_ID")
+        return rows[0]
+    found = next((row for row in rows if readable_id(row) == lead_id), None)
+    if found is None:
+        raise InputError(f"{file} holds no lead {lead_id!r}, among {_routed.plural(len(rows), 'lead')}")
+    return found
+
+
+@command("replay")
+@click.argument("decision_id")
+def replay(session: Session, *, decision_id: str) -> Result:
+    """Make a past decision again, from the snapshot, the load and the seed of then, and tell it.
+
+    Ends with 1 if it does not come out the same.
+
+    \b
+    Example:
+      partnerml replay decision-0f5a2c77e1d94b3a8c10
+    """  # noqa: D301
+    with _routed.router_of(session) as (_, router):
+        decision = router.replay(decision_id)
+        names = _routed.names_of(router.snapshot)
+    return _routed.one(decision, names, first="comes out the same, byte for byte:", asks=False)
