@@ -127,7 +127,7 @@ def test_among_thousands_of_names_none_is_missed():
         ({"account_id": "a1"}, {"by": "account", "account_id": "a1"}),
         ({"domain": "ACME.com"}, {"by": "domain", "domain": "acme.com"}),
         ({"account_name": "ACME Tools, Inc."}, {"by": "name", "name": "acme tools", "other_name": "acme tools"}),
-        ({"account_name": "Tools Acme", "country": "DE"}, {"by": "name", "score": 100.0, "threshold": 95.0}),
+        ({"account_name": "Tools Acme", "country": "DE"}, {"by": "name", "score": 100.0, "threshold": 93.0}),
         ({"account_name": "Acme Tool"}, {"by": "name", "other_name": "acme tool", "score": 94.7}),
     ],
 )

@@ -33,7 +33,7 @@ class MatchingConfig(Model):
     enabled: bool = Field(default=True, description="whether duplicates are looked for")
     window: Duration = Field(default=dt.timedelta(days=90), description="how long ago the other lead may have come")
     name_threshold: float = Field(
-        default=95.0, ge=50, le=100, description="how alike normalised company names must be, 0 to 100 (rapidfuzz)"
+        default=93.0, ge=50, le=100, description="how alike normalised company names must be, 0 to 100 (rapidfuzz)"
     )
 
 

@@ -149,7 +149,7 @@ class Turn:
         """Return how many leads each partner is owed by weighted round robin; who is not in it is owed none."""
         return self._memory.credit(self.connection)
 
-    def matches(self, keys: Keys, *, since: dt.datetime, name_threshold: float = 95.0) -> list[Match]:
+    def matches(self, keys: Keys, *, since: dt.datetime, name_threshold: float = 93.0) -> list[Match]:
         """Return other leads that may be the same: of the same account or domain, or with a name alike.
 
         Parameters
