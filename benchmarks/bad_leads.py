@@ -44,9 +44,8 @@ def main() -> None:
         seconds = time.perf_counter() - began
         print(f"{sum(found.values()):,} leads in {seconds:.0f} s: " + ", ".join(f"{n:,} {k}" for k, n in found.items()))
         same = set(router.ledger.export("decisions")["decision_id"]) == answered
-        print(
-            f"the ledger holds what was answered: {same}; what is not as it must be: {router.ledger.audit() or 'nothing'}"
-        )
+        wrong = router.ledger.audit() or "nothing"
+        print(f"the ledger holds what was answered and nothing else: {same}; not as it must be: {wrong}")
 
 
 def routed(router: Router, leads: int) -> tuple[Counter[str], set[str]]:
