@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import threading
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from partnerml.routing import Router, Rule, register_rule
 from partnerml.routing._lead import Lead
 from partnerml.routing._looked import Finds, Looked, Looking, looked_at
 from partnerml.routing._opened import Opened
+from partnerml.routing._remembered import Memory
 from partnerml.routing._situation import Load
 
 pytestmark = pytest.mark.xdist_group("routing-close")
@@ -166,3 +168,18 @@ def test_a_rule_that_says_what_it_reads_is_asked_once_for_leads_alike_in_it():
 
 def _is_given(value) -> bool:
     return value is not None and value == value
+
+
+def test_what_is_remembered_is_counted_once_and_goes_when_there_is_too_much_of_many_threads():
+    memory = Memory(most=50)
+
+    def ask(seed):
+        for key in np.random.default_rng(seed).integers(0, 40, 300):
+            assert memory.get(int(key), lambda key=key: np.full(5, key)).tolist() == [key] * 5
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert memory._held == sum(array.size for array in memory._arrays.values()) <= 50
