@@ -112,24 +112,7 @@ class Case:
         lead_id, seed = situation.lead.lead_id, self.way.seed
         offered = status == kinds.ASSIGNED or status in kinds.HELD
         snapshot = situation.snapshot
-        nothing: dict[str, Any] = {
-            "partner_id": None,
-            "duplicate_of": None,
-            "rank": None,
-            "p_win": None,
-            "price": None,
-            "utility": None,
-            "propensity": None,
-            "explores": False,
-            "n_eligible": 0,
-            "funnel": (),
-            "alternatives": (),
-            "reasons": (),
-            "facts": (),
-            "evidence": {},
-            "policy": situation.config.policy.kind,
-            "prices_id": self.way.prices_id,
-        }
+        held: dict[str, Any] = {"policy": situation.config.policy.kind, "prices_id": self.way.prices_id}
         return Decision(
             decision_id=id_of("decision", seed, lead_id, self.number),
             lead_id=lead_id,
@@ -140,7 +123,7 @@ class Case:
             snapshot_id=self.way.snapshot_id,
             decided_at=situation.moment,
             seed=seed_of(seed, lead_id, self.number),
-            **{**nothing, **more},
+            **{**held, **more},
         )
 
 
@@ -181,7 +164,6 @@ def engaged(case: Case, found: Precedence) -> Decision:
         partner_id=found.partner_id,
         duplicate_of=found.duplicate_of,
         evidence=dict(found.evidence),
-        facts=(),
     )
 
 

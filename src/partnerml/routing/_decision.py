@@ -66,9 +66,9 @@ class Alternative:
     behind: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Who gets a lead.
+    """Who gets a lead. What is not given is what holds where no policy chose anybody.
 
     Attributes
     ----------
@@ -111,26 +111,26 @@ class Decision:
     decision_id: str
     lead_id: str
     status: str
-    partner_id: str | None
-    offer_id: str | None
-    duplicate_of: str | None
-    rank: int | None
-    p_win: float | None
-    price: float | None
-    utility: float | None
-    propensity: float | None
-    explores: bool
-    n_eligible: int
-    funnel: tuple[Removed, ...]
-    alternatives: tuple[Alternative, ...]
-    reasons: tuple[Mapping[str, Any], ...]
-    facts: tuple[str, ...]
+    partner_id: str | None = None
+    offer_id: str | None = None
+    duplicate_of: str | None = None
+    rank: int | None = None
+    p_win: float | None = None
+    price: float | None = None
+    utility: float | None = None
+    propensity: float | None = None
+    explores: bool = False
+    n_eligible: int = 0
+    funnel: tuple[Removed, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    reasons: tuple[Mapping[str, Any], ...] = ()
+    facts: tuple[str, ...] = ()
     why: str
-    evidence: Mapping[str, Any]
+    evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     policy: str
     model_version: str
     snapshot_id: str
-    prices_id: str | None
+    prices_id: str | None = None
     decided_at: dt.datetime
     seed: int
 

@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from partnerml.errors import ConfigError, DataError, ModelError
+from partnerml.errors import ConfigError, DataError, InputError, ModelError
 from partnerml.routing._capacity import PartnerCapacity
 from partnerml.routing._decide import Outcome, Way, decide
 from partnerml.routing._decision import ASSIGNED, HELD
@@ -74,6 +74,19 @@ class Opened:
         """Return the same with the prices that the snapshot was published with."""
         way = dataclasses.replace(self.way, prices_id=None)
         return dataclasses.replace(self, snapshot=self.published or self.snapshot, way=way, published=None)
+
+    def row(self, partner_id: str) -> int:
+        """Return the row of a partner.
+
+        Raises
+        ------
+        InputError
+            If the snapshot has no such partner.
+        """
+        row = self.snapshot.partners.row(partner_id)
+        if row is None:
+            raise InputError(f"there is no partner {partner_id!r} in snapshot {self.way.snapshot_id}; check the id")
+        return row
 
     def check_age(self, moment: dt.datetime) -> None:
         """Refuse to decide by what is too old.

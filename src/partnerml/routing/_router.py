@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from partnerml.config import RoutingConfig
     from partnerml.routing._batch import Batch
     from partnerml.routing._decide import Outcome
-    from partnerml.routing._turn import Turn
+    from partnerml.routing._turn import Latest, Turn
 
 Payload = Mapping[str, Any] | Lead
 Leads = Any  # a DataFrame, or an iterable of payloads
@@ -160,7 +160,7 @@ class Router:
 
         if top < 1:
             raise ConfigError(f"top must be at least 1, got {top}")
-        moment, opened, asked = _moment(now), self._opened, _lead(lead)
+        moment, opened, asked = _moment(now), self._opened, Lead.of(lead)
         opened.check_age(moment)
         with self.ledger.turn(asked.lead_id, moment=moment) as turn:
             situation, number, credit = opened.situation_in(turn, asked), turn.number, opened.credit_in(turn)
@@ -199,7 +199,7 @@ class Router:
         ModelError
             If the snapshot is too old.
         """
-        moment, opened, asked = _moment(now), self._opened, _lead(lead)
+        moment, opened, asked = _moment(now), self._opened, Lead.of(lead)
         opened.check_age(moment)
         with self.ledger.turn(asked.lead_id, moment=moment) as turn:
             stands = standing(turn, asked)
@@ -282,12 +282,9 @@ class Router:
         if not by.strip() or not reason.strip():
             raise InputError("an override is kept with who did it and why: give by= and reason=")
         moment, opened = _moment(now), self._opened
-        if opened.snapshot.partners.row(partner_id) is None:
-            raise InputError(f"there is no partner {partner_id!r} in snapshot {opened.way.snapshot_id}; check the id")
+        opened.row(partner_id)
         with self.ledger.turn(lead_id, moment=moment) as turn:
-            _known(turn, lead_id)
-            latest = turn.latest
-            assert latest is not None, "a known lead has a decision"
+            latest = _known(turn, lead_id)
             if latest.offer is not None and latest.offer.way == OVERRIDE and latest.offer.partner_id == partner_id:
                 return Decision.from_json(latest.text)
             decision = _overridden(
@@ -344,12 +341,11 @@ class Router:
         if audience not in ("vendor", "partner"):
             raise ConfigError(f"audience is vendor or partner, got {audience!r}")
         moment, opened = _moment(now), self._opened
-        row = opened.snapshot.partners.row(partner_id)
-        if row is None:
-            raise InputError(f"there is no partner {partner_id!r} in snapshot {opened.way.snapshot_id}; check the id")
-        lead_id = lead if isinstance(lead, str) else _lead(lead).lead_id
+        row = opened.row(partner_id)
+        asked = None if isinstance(lead, str) else Lead.of(lead)
+        lead_id = str(lead) if asked is None else asked.lead_id
         with self.ledger.turn(lead_id, moment=moment) as turn:
-            situation = opened.situation_in(turn, _known(turn, lead) if isinstance(lead, str) else _lead(lead))
+            situation = opened.situation_in(turn, asked or Lead.of_payload(_known(turn, lead_id).payload))
         found = precedence(situation)
         # a lead that is another one come again is offered to nobody, not even who has the other
         if found is not None and (found.status == DUPLICATE or found.partner_id != partner_id):
@@ -526,10 +522,6 @@ def _moment(now: Moment | None, name: str = "now") -> dt.datetime:
     return moment
 
 
-def _lead(lead: Payload) -> Lead:
-    return Lead.of(lead)
-
-
 def _leads(leads: Leads) -> tuple[Lead, ...]:
     """Return the leads of a table, or refuse it."""
     if not isinstance(leads, Iterable) or isinstance(leads, str | bytes | Mapping):
@@ -542,42 +534,31 @@ def _leads(leads: Leads) -> tuple[Lead, ...]:
     return table.leads
 
 
-def _known(turn: Turn, lead_id: str) -> Lead:
-    """Return a lead that was routed."""
-    if turn.latest is None:
+def _known(turn: Turn, lead_id: str) -> Latest:
+    """Return the latest decision on a lead that was routed."""
+    latest = turn.latest
+    if latest is None:
         raise InputError(f"lead {lead_id!r} was never routed; route it first, or give the lead itself")
-    if turn.latest.forgotten:
+    if latest.forgotten:
         raise InputError(f"lead {lead_id!r} has been forgotten: nothing is decided about it any more")
-    return Lead.of_payload(turn.latest.payload)
+    return latest
 
 
 def _overridden(
     opened: Opened, former: Decision, partner_id: str, *, number: int, moment: dt.datetime, by: str, why: str
 ) -> Decision:
     seed = opened.way.seed
-    return dataclasses.replace(
-        former,
+    return Decision(
         decision_id=id_of("decision", seed, former.lead_id, number),
-        offer_id=id_of("offer", seed, former.lead_id, number),
+        lead_id=former.lead_id,
         status=ASSIGNED,
         partner_id=partner_id,
-        duplicate_of=None,
-        rank=None,
-        p_win=None,
-        price=None,
-        utility=None,
-        propensity=None,
-        explores=False,
-        n_eligible=0,
-        funnel=(),
-        alternatives=(),
-        reasons=(),
-        facts=(),
+        offer_id=id_of("offer", seed, former.lead_id, number),
         why=f"{by} gave it to this partner: {why}",
         evidence={"by": by, "reason": why, "instead_of": former.partner_id},
         policy=OVERRIDDEN,
         model_version=opened.snapshot.scorer.version,
         snapshot_id=opened.way.snapshot_id,
-        prices_id=None,
         decided_at=moment,
+        seed=former.seed,
     )
