@@ -32,9 +32,10 @@ from scipy.special import expit
 
 from partnerml.dataset import FeatureInfo
 from partnerml.errors import InternalError, ModelError
+from partnerml.manifests import first_of
 from partnerml.models._binary import Columns
 from partnerml.models._blend import Blend
-from partnerml.models._storage import decode, encode, first_of, plain, read, version_of, write
+from partnerml.models._storage import decode, encode, plain, read, version_of, write
 
 if TYPE_CHECKING:
     from partnerml.models._hazard import DiscreteTimeHazard

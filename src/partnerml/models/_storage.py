@@ -1,31 +1,36 @@
 """The folder that a model is saved in: text alone, hashed file by file, written whole or not at all.
 
 A document is a JSON value; a text of several lines inside it (a booster) goes to a file of its own, so that both can be
-read by people and compared line by line. `manifest.json` holds the SHA-256 of every other file, and the version of the
-whole: a hash over those. The hashes tell damage and mixed folders; they do not vouch for who wrote it.
+read by people and compared line by line. The manifest (`partnerml.manifests`) holds the version.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from partnerml.errors import InternalError, ModelError
-from partnerml.outputs import canonical_json, whole_folder
+from partnerml.manifests import MANIFEST, Folder, digest_of, first_of, hashes_of, names_in
+from partnerml.outputs import canonical_json
 
-FORMAT = 1
-KIND = "partnerml model"
-_MANIFEST = "manifest.json"
+_SAVED = Folder(
+    kind="partnerml model",
+    format=1,
+    called="a saved model",
+    whole="the model",
+    digest="version",
+    absent="it is not a saved model; name the folder that Model.save wrote, "
+    'or load_model("models:/churn@champion", store="out/mlflow.db")',
+    again="copy the model again",
+)
 _TEXT = "$text"
-_SHOWN = 5
 
 
 def encode(documents: Mapping[str, Any]) -> dict[str, bytes]:
@@ -55,7 +60,7 @@ def decode(files: Mapping[str, bytes], name: str) -> Any:
 
 def version_of(files: Mapping[str, bytes]) -> str:
     """Return the first 12 hex digits of the SHA-256 over the names and hashes of files."""
-    return _version({name: _sha256(content) for name, content in files.items()})
+    return digest_of(hashes_of(files))
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -67,77 +72,34 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         If the folder holds anything but a saved model; nothing in it is touched.
     """
     _check_replaceable(folder)
-    hashes = {name: _sha256(content) for name, content in files.items()}
-    manifest = {"kind": KIND, "format": FORMAT, "version": _version(hashes), "files": hashes}
-    with whole_folder(folder) as fresh:
-        for name, content in files.items():
-            (fresh / name).write_bytes(content)
-        (fresh / _MANIFEST).write_bytes(canonical_json(manifest).encode())
+    _SAVED.write(folder, files)
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """Return the files of a saved model, each held against the manifest.
+    """Return the files of a saved model, each held against the manifest; nothing but the listed files is opened.
 
     Raises
     ------
     ModelError
         If it is no saved model, was written in another format, or a file is missing, damaged or too many; names it.
     """
-    manifest = _manifest(folder)
-    files = _verified(folder, manifest["files"])
-    if manifest.get("version") != _version(manifest["files"]):
-        raise ModelError(f"{folder / _MANIFEST} is damaged: its version is not that of its files; copy the model again")
+    manifest = _SAVED.manifest(folder)
+    expected = manifest["files"]
+    _SAVED.check_names(folder, expected)
+    files = {name: (folder / name).read_bytes() for name in sorted(expected)}
+    _SAVED.check_hashes(folder, expected, hashes_of(files))
+    _SAVED.check_digest(folder, manifest)
     return files
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    if not path.is_file():
-        where = "is not there" if not folder.exists() else f"has no {_MANIFEST}"
-        raise ModelError(
-            f"{folder} {where}: it is not a saved model; name the folder that Model.save wrote, "
-            'or load_model("models:/churn@champion", store="out/mlflow.db")'
-        )
-    try:
-        manifest = json.loads(path.read_bytes())
-        if manifest["kind"] != KIND or not isinstance(manifest["files"], dict):
-            raise ModelError(f"{path} is not that of a saved model: its kind is {manifest['kind']!r}, not {KIND!r}")
-        form = int(manifest["format"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged ({error!r}); copy the model again") from error
-    if form != FORMAT:
-        age = "a newer" if form > FORMAT else "an older"
-        raise ModelError(f"{folder} was written by {age} partnerml (format {form}, this one reads {FORMAT})")
-    return dict(manifest)
-
-
-def _verified(folder: Path, expected: Mapping[str, str]) -> dict[str, bytes]:
-    """Read every file and hold it against the manifest; nothing but the listed files is opened."""
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {_MANIFEST}
-    missing, extra = sorted(set(expected) - there), sorted(there - set(expected))
-    if missing:
-        raise ModelError(
-            f"{folder} is damaged: {len(missing)} file(s) missing: {first_of(missing)}; copy the model again"
-        )
-    if extra:
-        raise ModelError(
-            f"{folder} holds {len(extra)} file(s) that are not part of the model: {first_of(extra)}; move them"
-        )
-    contents = {name: (folder / name).read_bytes() for name in sorted(expected)}
-    damaged = [name for name, content in contents.items() if _sha256(content) != expected[name]]
-    if damaged:
-        raise ModelError(f"{folder} is damaged: {first_of(damaged)} changed since it was written; copy the model again")
-    return contents
 
 
 def _check_replaceable(target: Path) -> None:
     if not target.is_dir() or not any(target.iterdir()):
         return
     try:
-        files = {*_manifest(target)["files"], _MANIFEST}
+        files = {*_SAVED.manifest(target)["files"], MANIFEST}
     except ModelError as error:
         raise ModelError(f"{target} holds files and is not a saved model ({error}); name another folder") from error
-    foreign = sorted({p.relative_to(target).as_posix() for p in target.rglob("*") if not p.is_dir()} - files)
+    foreign = sorted(set(names_in(target)) - files)
     if foreign:
         raise ModelError(f"{target} holds files that are no part of a model: {first_of(foreign)}; name another folder")
 
@@ -190,17 +152,3 @@ def plain(value: Any, path: str) -> Any:
         if isinstance(value, kind):
             return plain(convert(value), path)
     raise InternalError(f"{path} of the model is a {type(value).__name__}, which has no JSON form")
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _version(hashes: Mapping[str, str]) -> str:
-    return _sha256(canonical_json(dict(hashes)).encode())[:12]
-
-
-def first_of(names: Sequence[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

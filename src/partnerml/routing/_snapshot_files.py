@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 from partnerml import outputs
 from partnerml.config import RoutingConfig
 from partnerml.errors import ConfigError, ModelError, PartnermlError, SourceError
+from partnerml.manifests import MANIFEST, Folder, digest_of, hashes_of, names_in
 from partnerml.pairs import PartnerFacts
 from partnerml.pairs._state import from_state, to_state
 from partnerml.routing._scorer import ModelScorer, RateScorer, Scorer
@@ -41,11 +42,18 @@ from partnerml.routing._scorer import ModelScorer, RateScorer, Scorer
 if TYPE_CHECKING:
     from partnerml.routing._snapshot import Snapshot
 
-KIND, FORMAT = "partnerml snapshot", 1
 CURRENT = "current"
-_MANIFEST, _SNAPSHOT, _MODEL, _FEATURES = "manifest.json", "snapshot.json", "model", "features.npy"
-_AGAIN = "publish it again, or copy the folder again"
-_SHOWN = 3
+_SNAPSHOT, _MODEL, _FEATURES = "snapshot.json", "model", "features.npy"
+_PUBLISHED = Folder(
+    kind="partnerml snapshot",
+    format=1,
+    called="a snapshot",
+    whole="the snapshot",
+    digest="id",
+    absent="it is no snapshot; run partnerml publish, or name another folder",
+    again="publish it again, or copy the folder again",
+    missing=SourceError,
+)
 
 
 def encode(snapshot: Snapshot) -> dict[str, bytes]:
@@ -65,12 +73,12 @@ def encode(snapshot: Snapshot) -> dict[str, bytes]:
         if isinstance(snapshot.scorer, ModelScorer):
             snapshot.scorer.model.save(folder / _MODEL)
             files[_FEATURES] = _npy(snapshot.scorer.codes)
-        return files | {name: (folder / name).read_bytes() for name in _names_in(folder)}
+        return files | {name: (folder / name).read_bytes() for name in names_in(folder)}
 
 
 def id_of(files: Mapping[str, bytes]) -> str:
     """Return the first 12 hex digits of the SHA-256 over the names and hashes of files."""
-    return _id({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+    return digest_of(hashes_of(files))
 
 
 def write(snapshot: Snapshot, folder: Path) -> Path:
@@ -84,23 +92,16 @@ def write(snapshot: Snapshot, folder: Path) -> Path:
     target = folder / id_of(files)
     if _is_whole(target):
         return target
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    manifest = {"kind": KIND, "format": FORMAT, "id": target.name, "files": hashes}
-    with outputs.whole_folder(target) as fresh:
-        for name, content in files.items():
-            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-            (fresh / name).write_bytes(content)
-        (fresh / _MANIFEST).write_bytes(outputs.canonical_json(manifest).encode())
+    _PUBLISHED.write(target, files)
     return target
 
 
 def read(kind: type[Snapshot], path: Path) -> Snapshot:
     """Open a snapshot: its folder, or the file that names one beside it."""
     folder = path.parent / current(path.parent, name=path.name) if path.is_file() else path
-    manifest = _manifest(folder)
+    manifest = _PUBLISHED.manifest(folder)
     _verify(folder, manifest["files"])
-    if manifest["id"] != _id(manifest["files"]):
-        raise ModelError(f"{folder / _MANIFEST} is damaged: its id is not that of its files; {_AGAIN}")
+    _PUBLISHED.check_digest(folder, manifest)
     try:
         snapshot = _read(kind, folder)
     except PartnermlError:
@@ -122,7 +123,7 @@ def publish_current(folder: str | Path, snapshot_id: str) -> Path:
     SourceError
         If there is no such snapshot.
     """
-    if not (Path(folder) / snapshot_id / _MANIFEST).is_file():
+    if not (Path(folder) / snapshot_id / MANIFEST).is_file():
         raise SourceError(f"there is no snapshot {snapshot_id!r} in {folder}; publish it first")
     return outputs.write_text(Path(folder) / CURRENT, snapshot_id + "\n")
 
@@ -181,55 +182,23 @@ def _scorer(folder: Path, kind: str, known: PartnerFacts) -> Scorer:
     return ModelScorer.read(folder / _MODEL, known, codes)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    if not path.is_file():
-        where = "is not there" if not folder.exists() else f"has no {_MANIFEST}"
-        raise SourceError(f"{folder} {where}: it is no snapshot; run partnerml publish, or name another folder")
-    try:
-        manifest = dict(json.loads(path.read_bytes()))
-        if manifest["kind"] != KIND or not isinstance(manifest["files"], dict):
-            raise ModelError(f"{path} is not that of a snapshot: its kind is {manifest['kind']!r}, not {KIND!r}")
-        form = int(manifest["format"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged ({error!r}); {_AGAIN}") from error
-    if form != FORMAT:
-        age = "a newer" if form > FORMAT else "an older"
-        raise ModelError(f"{folder} was written by {age} partnerml (format {form}, this one reads {FORMAT})")
-    return manifest
-
-
 def _verify(folder: Path, expected: Mapping[str, str]) -> None:
-    there = set(_names_in(folder)) - {_MANIFEST}
-    missing, extra = sorted(set(expected) - there), sorted(there - set(expected))
-    if missing:
-        raise ModelError(f"{folder} is damaged: {len(missing)} file(s) missing: {_first(missing)}; {_AGAIN}")
-    if extra:
-        raise ModelError(f"{folder} holds {len(extra)} file(s) that are not part of the snapshot: {_first(extra)}")
-    damaged = [name for name in sorted(expected) if _sha256(folder / name) != expected[name]]
-    if damaged:
-        raise ModelError(f"{folder} is damaged: {_first(damaged)} changed since it was written; {_AGAIN}")
+    _PUBLISHED.check_names(folder, expected)
+    # large files are mapped later: they are not read into memory for this
+    _PUBLISHED.check_hashes(folder, expected, {name: _sha256(folder / name) for name in expected})
 
 
 def _is_whole(folder: Path) -> bool:
     try:
-        _verify(folder, _manifest(folder)["files"])
+        _verify(folder, _PUBLISHED.manifest(folder)["files"])
     except (ModelError, SourceError):
         return False
     return True
 
 
-def _names_in(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _id(hashes: Mapping[str, str]) -> str:
-    return hashlib.sha256(outputs.canonical_json(dict(hashes)).encode()).hexdigest()[:12]
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:
@@ -243,8 +212,3 @@ def _npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     parts: dict[str, Any] = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     np.savez(buffer, **parts)
     return buffer.getvalue()
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
