@@ -52,10 +52,9 @@ class Folder:
     again: str
     missing: type[InputError] = ModelError
 
-    def write(self, folder: Path, files: Mapping[str, bytes]) -> None:
+    def write(self, folder: Path, files: Mapping[str, bytes], hashes: Mapping[str, str]) -> None:
         """Write files and their manifest, whole or not at all; what was in the folder goes."""
-        hashes = hashes_of(files)
-        manifest = {"kind": self.kind, "format": self.format, self.digest: digest_of(hashes), "files": hashes}
+        manifest = {"kind": self.kind, "format": self.format, self.digest: digest_of(hashes), "files": dict(hashes)}
         with whole_folder(folder) as fresh:
             for name, content in files.items():
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)

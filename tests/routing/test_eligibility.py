@@ -10,7 +10,8 @@ from tests.oracles import eligibility as oracle
 from tests.routing.made_up import AS_OF, snapshot
 from tests.routing.situations import names, situation
 
-from partnerml.routing._eligibility import Failed, Step, eligible, why_not
+from partnerml.routing._decision import Removed
+from partnerml.routing._eligibility import Failed, eligible, why_not
 from partnerml.routing._rules import RULES, rules_of
 
 HOURS = st.integers(-30, 30).map(lambda hours: AS_OF + dt.timedelta(hours=hours))
@@ -160,7 +161,7 @@ def test_the_default_order_is_that_of_the_oracle():
 def test_funnel_tells_how_many_each_rule_removes_and_how_many_are_left():
     s = situation({"vertical": "retail"}, [{"flags": ["compliance"]}, {"verticals": ["mining"]}, {}])
     found = eligible(s, rules_of(s.config))
-    assert [step for step in found.funnel if step.removed] == [Step("flags", 1, 2), Step("vertical", 1, 1)]
+    assert [step for step in found.funnel if step.removed] == [Removed("flags", 1, 2), Removed("vertical", 1, 1)]
     assert found.rows.tolist() == [2]
     assert found.masks["vertical"].tolist() == [True, False, True]
 
@@ -169,7 +170,7 @@ def test_nobody_is_left_without_partners_who_pass():
     s = situation({"consent": False})
     found = eligible(s, rules_of(s.config))
     assert len(found.rows) == 0
-    assert found.funnel[-1] == Step("exclusive_territory", 0, 0)
+    assert found.funnel[-1] == Removed("exclusive_territory", 0, 0)
 
 
 def test_exclusive_territory_counts_among_the_eligible_alone():

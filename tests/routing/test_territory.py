@@ -4,7 +4,8 @@ import pytest
 from tests.routing.situations import situation
 
 from partnerml.pairs import Pairing
-from partnerml.routing._eligibility import Step, eligible, why_not
+from partnerml.routing._decision import Removed
+from partnerml.routing._eligibility import eligible, why_not
 from partnerml.routing._rules import rules_of
 from partnerml.routing._territory import covers, lacks_coordinates
 
@@ -77,8 +78,8 @@ def test_those_who_fail_for_want_of_coordinates_are_counted_apart():
     assert lacks_coordinates(s).tolist() == [True, False, False, True, False]
     found = eligible(s, rules_of(s.config))
     assert [step for step in found.funnel if step.removed] == [
-        Step("territory", 1, 4),
-        Step("territory_no_coordinates", 2, 2),
+        Removed("territory", 1, 4),
+        Removed("territory_no_coordinates", 2, 2),
     ]
     assert found.rows.tolist() == [2, 4]
     told = why_not(s, rules_of(s.config), 0)[0].evidence

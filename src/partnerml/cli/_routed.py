@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -189,8 +189,3 @@ def share_refused(what: str, refused: int, total: int, allowed: float, first: st
 def plural(count: int, what: str) -> str:
     """Return a count with its noun."""
     return f"{count:,} {what}" + ("" if count == 1 else "s")
-
-
-def document_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``--json`` prints, without what is not there."""
-    return {key: value for key, value in values.items() if value is not None}

@@ -72,7 +72,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         If the folder holds anything but a saved model; nothing in it is touched.
     """
     _check_replaceable(folder)
-    _SAVED.write(folder, files)
+    _SAVED.write(folder, files, hashes_of(files))
 
 
 def read(folder: Path) -> dict[str, bytes]:

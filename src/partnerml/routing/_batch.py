@@ -32,6 +32,7 @@ from partnerml.routing._decision import ASSIGNED, Decision
 from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._precedence import precedence
 from partnerml.routing._shares import Group, Share
+from partnerml.routing._situation import Load
 from partnerml.routing._standing import follow, latest_of, standing
 
 if TYPE_CHECKING:
@@ -213,11 +214,15 @@ class Chosen:
 def _free(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.datetime) -> list[Lead]:
     """Return the leads that have no decision yet and fall under no rule of engagement; nothing is written."""
     free = []
+    # precedence asks for no capacity
+    nothing = Load.none(len(opened.snapshot))
     for part in _parts(leads):
         with ledger.turn(moment=moment) as turn:
             for lead in part:
                 turn.look_at(lead.lead_id)
-                if latest_of(turn, lead) is None and precedence(opened.situation_in(turn, lead)) is None:
+                if latest_of(turn, lead) is not None:
+                    continue
+                if precedence(opened.situation_in(turn, lead, load=nothing)) is None:
                     free.append(lead)
     return free
 

@@ -150,10 +150,9 @@ def decide(situation: Situation, *, way: Way, number: int = 0, credit: Mapping[s
         )
         return Outcome(case.decision(kinds.FALLBACK, why, evidence={"offered_to": sorted(situation.had)}))
     allowed = eligible(situation, way.rules)
-    funnel = tuple(Removed(*step) for step in allowed.funnel)
     if not len(allowed.rows):
-        return Outcome(case.decision(kinds.FALLBACK, nobody(funnel), funnel=funnel))
-    return _chosen(case, allowed, funnel, credit or {})
+        return Outcome(case.decision(kinds.FALLBACK, nobody(allowed.funnel), funnel=allowed.funnel))
+    return _chosen(case, allowed, credit or {})
 
 
 def engaged(case: Case, found: Precedence) -> Decision:
@@ -179,7 +178,7 @@ def reasoned(case: Case, row: int) -> dict[str, Any]:
     return {"reasons": reasons, "facts": facts(case.situation, row)}
 
 
-def _chosen(case: Case, allowed: Eligible, funnel: tuple[Removed, ...], credit: Mapping[str, float]) -> Outcome:
+def _chosen(case: Case, allowed: Eligible, credit: Mapping[str, float]) -> Outcome:
     """Return the decision for one of the eligible."""
     situation = case.situation
     rows, candidates, choice = _choice(case, allowed.rows, credit)
@@ -197,7 +196,7 @@ def _chosen(case: Case, allowed: Eligible, funnel: tuple[Removed, ...], credit: 
         propensity=choice.propensity,
         explores=choice.explores,
         n_eligible=len(allowed.rows),
-        funnel=funnel,
+        funnel=allowed.funnel,
         alternatives=alternatives(candidates.partner_id, found, situation.snapshot.prices[rows], choice.place),
         policy=_policy(situation.config, choice),
         **reasoned(case, row),

@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from partnerml.errors import InternalError
 
@@ -25,9 +25,8 @@ HELD = (REGISTERED, OWNER)
 OVERRIDDEN = "override"
 
 
-@dataclasses.dataclass(frozen=True)
-class Removed:
-    """What one rule removed.
+class Removed(NamedTuple):
+    """What one rule removed of the partners that came through the rules before it.
 
     Attributes
     ----------
@@ -143,7 +142,7 @@ class Decision:
         # `dataclasses.asdict` copies everything deeply, which takes longer than deciding
         return {
             **vars(self),
-            "funnel": [vars(step) for step in self.funnel],
+            "funnel": [step._asdict() for step in self.funnel],
             "alternatives": [vars(other) for other in self.alternatives],
             "reasons": [dict(reason) for reason in self.reasons],
             "facts": list(self.facts),

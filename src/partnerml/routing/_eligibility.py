@@ -9,20 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from partnerml.routing._decision import Removed
+
 if TYPE_CHECKING:
     from partnerml.routing._rule import Rule
     from partnerml.routing._situation import Situation
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-
-
-class Step(NamedTuple):
-    """What one rule does: how many partners it removes of those that came through the rules before it."""
-
-    rule: str
-    removed: int
-    left: int
 
 
 class Failed(NamedTuple):
@@ -41,14 +35,14 @@ class Eligible:
     ----------
     rows : array of int, shape (m,)
         Of the partners who pass all rules, in order.
-    funnel : tuple of Step
+    funnel : tuple of Removed
         In the order of the rules; what a rule counts apart stands behind it, where there is any.
     masks : mapping of str to array of bool, shape (n,)
         Who passes each rule alone.
     """
 
     rows: Ints
-    funnel: tuple[Step, ...]
+    funnel: tuple[Removed, ...]
     masks: Mapping[str, Bools]
 
 
@@ -67,7 +61,7 @@ def eligible(
     """
     left = np.ones(len(situation.snapshot), dtype=bool)
     count = len(left)
-    funnel: list[Step] = []
+    funnel: list[Removed] = []
     masks: dict[str, Bools] = {}
     for rule in rules:
         masks[rule.name] = mask = rule.mask(situation) if ask is None else ask(rule, situation)
@@ -112,17 +106,17 @@ def _narrowed_out(rules: Sequence[Rule], masks: Mapping[str, Bools], row: int, n
     return []
 
 
-def _steps(situation: Situation, rule: Rule, before: Bools, after: Bools, count: int, left: int) -> list[Step]:
+def _steps(situation: Situation, rule: Rule, before: Bools, after: Bools, count: int, left: int) -> list[Removed]:
     """Return what a rule did: the partners before and after it, how many it removed, and how many are left."""
     if not count or not rule.apart:
-        return [Step(rule.name, count, left)]
+        return [Removed(rule.name, count, left)]
     removed = before & ~after
     apart = {name: int(np.count_nonzero(mask & removed)) for name, mask in rule.counted_apart(situation).items()}
     # who is counted apart is taken out of what the rule itself is said to remove
     own = count - sum(apart.values())
-    steps, so_far = [Step(rule.name, own, left + count - own)], left + count - own
+    steps, so_far = [Removed(rule.name, own, left + count - own)], left + count - own
     for name, taken in apart.items():
         if taken:
             so_far -= taken
-            steps.append(Step(name, taken, so_far))
+            steps.append(Removed(name, taken, so_far))
     return steps

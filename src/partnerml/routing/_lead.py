@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -124,12 +124,12 @@ class LeadTable:
     refused: tuple[Refused, ...]
 
     @classmethod
-    def of(cls, rows: Iterable[Mapping[str, Any]], *, name: str = "leads") -> LeadTable:
+    def of(cls, rows: Iterable[Mapping[str, Any] | Lead], *, name: str = "leads") -> LeadTable:
         """Read rows.
 
         Parameters
         ----------
-        rows : iterable of mapping
+        rows : iterable of mapping or Lead
         name : str
             What the table is called in messages: a file, or an argument.
 
@@ -149,7 +149,7 @@ class LeadTable:
         return cls(tuple(leads), tuple(refused))
 
 
-def check_ids(rows: list[Mapping[str, Any]], name: str) -> None:
+def check_ids(rows: Sequence[Mapping[str, Any] | Lead], name: str) -> None:
     """Refuse a table without rows or ids, and ids that come twice.
 
     Raises
@@ -159,8 +159,9 @@ def check_ids(rows: list[Mapping[str, Any]], name: str) -> None:
     """
     if not rows:
         raise DataError(f"{name}: there are no rows; give at least one lead")
-    if not any(_ID in row for row in rows):
-        there = ", ".join(str(column)[:LONGEST_ID] for column in list(rows[0])[:20])
+    tables = [row for row in rows if not isinstance(row, Lead)]
+    if len(tables) == len(rows) and not any(_ID in row for row in tables):
+        there = ", ".join(str(column)[:LONGEST_ID] for column in list(tables[0])[:20])
         raise DataError(f"{name}: the column lead_id is missing (there are {there or 'no columns'}); rename or add it")
     numbers: dict[str, list[int]] = {}
     for number, row in enumerate(rows, start=1):
@@ -179,6 +180,8 @@ def check_ids(rows: list[Mapping[str, Any]], name: str) -> None:
 
 def readable_id(row: Any) -> str | None:
     """Return the id of a row, which may be no lead; None where it has none."""
+    if isinstance(row, Lead):
+        return row.lead_id
     try:
         found = value_of(_ID, row[_ID])
     except (RefusedError, KeyError, TypeError, IndexError):

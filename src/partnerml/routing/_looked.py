@@ -73,7 +73,7 @@ def looked_at(situation: Situation, way: Way) -> Looked:
     allowed = eligible(situation, way.rules)
     rows = shortlist(situation, allowed.rows)
     p = situation.snapshot.scorer.score(situation, rows).p if len(rows) else np.zeros(0)
-    return _best(situation, way, len(allowed.rows), _funnel(allowed.funnel), rows, p)
+    return _best(situation, way, len(allowed.rows), allowed.funnel, rows, p)
 
 
 class Finds:
@@ -160,7 +160,7 @@ class Looking:
             situation = opened.situation(lead, self.moment, self.load, beforehand=beforehand)
             allowed = eligible(situation, way.rules, ask=self._asked)
             situations.append(situation)
-            counts.append((len(allowed.rows), _funnel(allowed.funnel)))
+            counts.append((len(allowed.rows), allowed.funnel))
             rows.append(shortlist(situation, allowed.rows))
         chances = _scored(situations, rows)
         return [
@@ -194,7 +194,3 @@ def _best(
     best = np.argsort(-worth, kind="stable")[: situation.config.batch.candidates]
     kept = rows[best]
     return Looked(n_eligible, funnel, kept, p[best], worth[best], way.capacity.free(situation.load, kept))
-
-
-def _funnel(steps: Sequence[tuple[str, int, int]]) -> tuple[Removed, ...]:
-    return tuple(Removed(*step) for step in steps)

@@ -118,8 +118,8 @@ class Opened:
         """Return what a decision about a lead looks at."""
         return Situation(lead, moment, self.snapshot, load, had, matches, self.config, beforehand)
 
-    def situation_in(self, turn: Turn, lead: Lead) -> Situation:
-        """Return the same, as the ledger has it in this turn."""
+    def situation_in(self, turn: Turn, lead: Lead, *, load: Load | None = None) -> Situation:
+        """Return the same, as the ledger has it in this turn; `load` stands for the load where nobody asks for it."""
         found: Sequence[Match] = ()
         # a lead that has been with a partner is no duplicate: it was not when it came
         if self.config.duplicates.enabled and not turn.had:
@@ -128,7 +128,8 @@ class Opened:
                 since=turn.moment - self.config.duplicates.window,
                 name_threshold=self.config.duplicates.name_threshold,
             )
-        return self.situation(lead, turn.moment, turn.load(self.way.capacity), had=turn.had, matches=found)
+        load = turn.load(self.way.capacity) if load is None else load
+        return self.situation(lead, turn.moment, load, had=turn.had, matches=found)
 
     def credit_in(self, turn: Turn) -> Mapping[str, float]:
         """Return what round robin owes partners; nothing where it decides no leads."""

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from partnerml.routing._decision import DUPLICATE, OWNER, REGISTERED
 from partnerml.routing._index import index_of
 from partnerml.routing._matches import Keys
 from partnerml.routing._names import Names, domain_key, likeness, normalised
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from partnerml.routing._situation import Match, Situation
     from partnerml.routing._snapshot import Snapshot
 
-DUPLICATE, REGISTERED, OWNER = "duplicate", "registered_deal", "existing_owner"
 Item = TypeVar("Item")
 # by what two are the same, the surest first
 _BY = ("lead", "account", "domain", "name")

@@ -16,7 +16,7 @@ from partnerml.routing._capacity import Aligned, Entry, Fold
 from partnerml.routing._decision import Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._matches import Known
-from partnerml.routing._offers import EXPIRED, units_of
+from partnerml.routing._offers import ASKED, EXPIRED, HELD, OFFERED, units_of
 from partnerml.routing._precedence import keys_of
 from partnerml.routing._schema import micros
 from partnerml.routing._standing import is_due
@@ -116,7 +116,7 @@ class Rehearsal:
         given = offer or held
         if given is None:
             return
-        units = (1, 1, 1) if offer is not None else (0, 0, 1)
+        units = units_of(HELD if offer is None else OFFERED, ASKED)
         self._count([Entry(self._fold.seq + 1, given.partner_id, given.day, given.week, *units)])
 
     def _count(self, entries: Sequence[Entry]) -> None:

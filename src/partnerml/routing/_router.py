@@ -527,7 +527,7 @@ def _leads(leads: Leads) -> tuple[Lead, ...]:
     if not isinstance(leads, Iterable) or isinstance(leads, str | bytes | Mapping):
         raise DataError(f"leads are a DataFrame or a list of mappings, one for each lead; got {type(leads).__name__}")
     rows = leads.to_dict("records") if hasattr(leads, "to_dict") else leads
-    table = LeadTable.of([row.values if isinstance(row, Lead) else row for row in rows])
+    table = LeadTable.of(rows)
     if table.refused:
         first = table.refused[0]
         raise DataError(f"leads: {len(table.refused)} row(s) are no leads, first row {first.row}: {first.reason}")

@@ -166,7 +166,8 @@ class Snapshot:
         """Put a snapshot together from tables that are canonical already."""
         partners = Partners.of(tables["partners"])
         accounts = Accounts(tables["accounts"], partners)
-        facts = _current(tables, partners, as_of, cells)
+        held = Certifications.of(tables["certifications"], partners)
+        facts = _current(tables, partners, held, as_of=as_of, cells=cells)
         if known is not None:
             if list(known.partner_id) != list(partners.partner_id):
                 raise DataError("snapshot: what is known of partners is not of those in the table partners, in order")
@@ -183,7 +184,7 @@ class Snapshot:
             partners=partners,
             facts=facts,
             known=facts if known is None else known,
-            certifications=Certifications.of(tables["certifications"], partners),
+            certifications=held,
             territories=_territories(tables["territories"], partners),
             deals=Deals.of(tables["deals"], partners, accounts),
             accounts=accounts,
@@ -284,7 +285,9 @@ def acceptance_rates(assignments: pa.Table, partner_id: Sequence[str]) -> Floats
     return rates
 
 
-def _current(tables: Mapping[str, pa.Table], partners: Partners, as_of: dt.datetime, cells: Any) -> PartnerFacts:
+def _current(
+    tables: Mapping[str, pa.Table], partners: Partners, held: Certifications, *, as_of: dt.datetime, cells: Any
+) -> PartnerFacts:
     """Encode current values for the kernels."""
     table, areas, tallied = tables["partners"], tables["territories"], _tallied(cells, partners)
     n, naive = len(partners), np.datetime64(as_of.replace(tzinfo=None), "us")
@@ -296,7 +299,6 @@ def _current(tables: Mapping[str, pa.Table], partners: Partners, as_of: dt.datet
         "max_open_leads": partners.max_open_leads,
         **_whole(tallied, n),
     }
-    held = Certifications.of(tables["certifications"], partners)
     valid = (held.earned_at <= naive) & ~(held.expires_at <= naive) & ~(held.revoked_at <= naive)
     rows = rows_of(areas, partners)
     of_areas: dict[str, Any] = {name: column(areas.filter(pa.array(rows >= 0)), name) for name in _AREA}

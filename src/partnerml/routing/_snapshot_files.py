@@ -89,10 +89,11 @@ def write(snapshot: Snapshot, folder: Path) -> Path:
             "model, or keep it in memory"
         )
     files = encode(snapshot)
-    target = folder / id_of(files)
+    hashes = hashes_of(files)
+    target = folder / digest_of(hashes)
     if _is_whole(target):
         return target
-    _PUBLISHED.write(target, files)
+    _PUBLISHED.write(target, files, hashes)
     return target
 
 

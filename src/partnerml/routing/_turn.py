@@ -69,12 +69,6 @@ class Latest:
     offer: Offer | None
     forgotten: bool = False
 
-    @property
-    def document(self) -> dict[str, Any]:
-        """The decision as plain values."""
-        found: dict[str, Any] = json.loads(self.text)
-        return found
-
 
 class Turn:
     """One transaction on the ledger, which looks at one lead at a time; made by `Ledger.turn`.
@@ -130,11 +124,6 @@ class Turn:
     def had(self) -> frozenset[str]:
         """Partners that have had the lead."""
         return frozenset(offer.partner_id for offer in self.offers)
-
-    @property
-    def asked(self) -> int:
-        """How many partners the lead has been offered to."""
-        return sum(offer.way == ASKED for offer in self.offers)
 
     @property
     def holder(self) -> Offer | None:
