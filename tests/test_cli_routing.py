@@ -374,3 +374,31 @@ def test_the_address_of_the_ledger_is_no_part_of_a_snapshot(tmp_path):
     folder = secret.write(tmp_path)
     assert folder.name == snapshot(2).write(tmp_path).name
     assert not any(b"secret" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_decisions_never_take_the_place_of_the_leads(config):
+    file = config.parent / "leads.csv"
+    file.write_text("lead_id,created_at\nl1,2026-06-01T08:00:00Z\n")
+    before = file.read_bytes()
+    done = partnerml("route", "-c", config, "--leads", file, "--out", file.parent / "." / file.name, *NOW)
+    assert done.exit_code == 2
+    assert "holds the leads" in done.stderr
+    assert file.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_lead_is_routed(config):
+    file = leads(config.parent, [a_lead(1)])
+    done = partnerml("route", "-c", config, "--leads", file, "--out", "/proc/decisions.csv", *NOW)
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
+    with Ledger.open(f"sqlite:///{config.parent / 'out' / 'ledger.db'}") as ledger:
+        assert ledger.offers() == []
+
+
+def test_rows_set_aside_lie_beside_the_decisions_under_their_name(config):
+    other = config.parent / "a.rejects.csv"
+    other.write_text("somebody else's\n")
+    file = leads(config.parent, [a_lead(1)])
+    done = partnerml("route", "-c", config, "--leads", file, "--out", config.parent / "a.b.csv", *NOW)
+    assert done.exit_code == 0, done.stderr
+    assert other.read_text() == "somebody else's\n"

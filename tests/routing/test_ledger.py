@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -361,6 +362,31 @@ def test_threads_take_turns(ledger):
         thread.join()
     assert len(ledger.offers()) == 40
     assert load_of(ledger, room, NOW) == [(40, 40, 40)]
+
+
+def _route_many(url, name, start, n):
+    with Ledger.open(url) as ledger:
+        start.wait()
+        for i in range(n):
+            with ledger.turn(f"{name}{i}", moment=NOW) as turn:
+                decide(turn, FREE)
+                time.sleep(0.01)  # as long as a real decision takes
+
+
+def test_no_process_keeps_another_from_its_turn(sqlite_url):
+    context, n = multiprocessing.get_context("spawn"), 80
+    start = context.Barrier(2)
+    children = [context.Process(target=_route_many, args=(sqlite_url, name, start, n)) for name in "ab"]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
+    with Ledger.open(sqlite_url) as ledger:
+        order = "".join(lead_id[0] for lead_id in ledger.export("decisions")["lead_id"])
+    assert len(order) == 2 * n
+    # both are at it from the start: among the first n turns each has a good part of them
+    assert min(order[:n].count("a"), order[:n].count("b")) >= n // 4
 
 
 def _route_in_child(ledger):

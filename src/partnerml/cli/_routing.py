@@ -83,16 +83,17 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
       partnerml route --leads new-leads.csv --out decisions.jsonl --mode batch
       partnerml route --leads new-leads.csv --out would.csv --dry-run --set routing.policy.kind=thompson
     """  # noqa: D301
-    from partnerml.routing._decision_files import check_ending, write_decisions, write_rejects
+    from partnerml.routing._decision_files import check_ending, check_writable, write_decisions, write_rejects
     from partnerml.routing._lead import LeadTable, readable_id
     from partnerml.routing._lead_files import read_leads
 
     session.load()  # its own message where there is no file
     check_ending(out)
+    check_writable(out, read=file)
     routed = _way(mode, dry_run=dry_run)
     rows = read_leads(file)
     read = LeadTable.of(rows, name=str(file))
-    rejects = out.with_name(f"{out.name.split('.')[0]}.rejects.csv")
+    rejects = out.with_suffix(".rejects.csv")
     aside: list[_Row] = [(rows[bad.row - 1], bad.reason) for bad in read.refused]
     with _routed.router_of(session, tried=dry_run) as (config, router):
         most = config.validation.max_rejected

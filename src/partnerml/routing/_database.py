@@ -8,6 +8,7 @@ transaction; every statement in it sees what was committed before the lock was h
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import threading
@@ -24,6 +25,7 @@ from sqlalchemy.pool import StaticPool
 from partnerml.errors import BusyError, ConfigError, InternalError, MissingExtraError, PartnermlError, SourceError
 
 WAIT = 30.0  # seconds for which a writer waits for another
+_LOOK = 0.0005  # seconds between two looks whether it is its turn: less than a router takes between two turns
 _READING = "partnerml_reading"
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(7203648121)")
 _SETTINGS = (
@@ -59,6 +61,7 @@ class Database:
         self.place = "the ledger in memory" if self.in_memory else _told_of(parsed)
         self._lock, self._owner, self._pid = threading.Lock(), 0, os.getpid()
         self._engine = self._made(parsed)
+        self._line = Path(f"{parsed.database}-turn") if self.sqlite and not self.in_memory else None
 
     def _made(self, url: sa.URL) -> sa.Engine:
         try:
@@ -91,13 +94,34 @@ class Database:
         """
         with self._alone():
             try:
-                with self._told(), self._engine.connect() as connection, connection.begin():
+                with self._in_line(), self._told(), self._engine.connect() as connection, connection.begin():
                     if not self.sqlite:
                         connection.execute(_LOCK)
                     yield connection
             except BaseException:
                 undone()
                 raise
+
+    @contextlib.contextmanager
+    def _in_line(self) -> Iterator[None]:
+        """Wait until no other process writes the file of SQLite.
+
+        SQLite's own waiting sleeps ever longer between two looks, so that a process that writes one turn after the
+        other would let no other in.
+        """
+        if self._line is None:
+            yield
+            return
+        descriptor = os.open(self._line, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            until = time.monotonic() + WAIT
+            while not _seized(descriptor):
+                if time.monotonic() > until:
+                    raise self._busy()
+                time.sleep(_LOOK)
+            yield
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -147,14 +171,25 @@ class Database:
     def _failure(self, error: OperationalError) -> PartnermlError:
         told = " ".join(str(error.orig).split()) or type(error.orig).__name__
         if "locked" in told or "lock timeout" in told:
-            return BusyError(
-                f"{self.place} has been in use by another process for {WAIT:.0f} s; wait until it has ended and ask "
-                "again, or use PostgreSQL where many processes write"
-            )
+            return self._busy()
         return SourceError(
             f"{self.place} cannot be used: {told}; what has not been answered is not in the ledger: "
             "see that the database can be reached and written, and ask again"
         )
+
+    def _busy(self) -> BusyError:
+        return BusyError(
+            f"{self.place} has been in use by another process for {WAIT:.0f} s; wait until it has ended and ask "
+            "again, or use PostgreSQL where many processes write"
+        )
+
+
+def _seized(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _parsed(url: str | None) -> sa.URL:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from partnerml import outputs
-from partnerml.errors import ConfigError
+from partnerml.errors import ConfigError, SourceError
 from partnerml.routing._decision import Decision
 
 if TYPE_CHECKING:
@@ -34,6 +35,29 @@ def check_ending(path: str | Path) -> None:
     """
     if _ending(Path(path)) is None:
         raise ConfigError(f"{path}: decisions are written to {', '.join(_WRITERS)}; give the file one of these endings")
+
+
+def check_writable(path: Path, *, read: Path) -> None:
+    """Refuse a file that cannot be written, or that is the one the leads are read from, before any lead is routed.
+
+    Raises
+    ------
+    ConfigError
+        If decisions would take the place of the leads.
+    SourceError
+        If the folder cannot be written.
+    """
+    if path.exists() and read.exists() and path.samefile(read):
+        raise ConfigError(f"{path} holds the leads, and the decisions would take their place; name another file")
+    if not path.parent.exists():
+        return  # it is made when the decisions are written
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise SourceError(
+            f"{path} cannot be written: {error.strerror}; check the rights of {path.parent}, or name another file"
+        ) from error
 
 
 def write_decisions(decisions: Sequence[Decision], path: str | Path) -> Path:
