@@ -37,6 +37,7 @@ from partnerml.training import train
 START = dt.date(2024, 1, 1)
 DISTANCE = "pair__place__distance_km__asof"
 REPLICATES = 2_000
+BAR = 0.9
 # of a lead, what routing reads
 COLUMNS = (
     *("lead_id", "created_at", "account_id", "country", "region", "postal_code", "latitude", "longitude", "vertical"),
@@ -151,6 +152,7 @@ def show(found: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]], *, seed: in
     values = given.to_numpy()
     means = np.stack([values[rows].mean(axis=0) for rows in drawn])
     places = {name: place for place, name in enumerate(given.columns)}
+    mean = dict(zip(given.columns, values.mean(axis=0), strict=True))
     low, high = places["at random"], places["oracle"]
     table = Table(
         "policy", "mean true chance", "on the way from random to the oracle", "95 % interval",
@@ -165,6 +167,10 @@ def show(found: Mapping[str, np.ndarray[Any, np.dtype[np.float64]]], *, seed: in
             f"{100 * edges[0]:.1f} to {100 * edges[1]:.1f} %",
         )  # fmt: skip
     Console(width=120).print(table)
+    share = (mean["by the model"] - mean["at random"]) / (mean["oracle"] - mean["at random"])
+    print(f"{100 * share:.1f} % of the way (bar: at least 90): {'held' if share >= BAR else 'NOT HELD'}")
+    beaten = all(mean["by the model"] > mean[name] for name in ("nearest", "win rate", "in turn"))
+    print(f"better than nearest, win rate and in turn (bar): {'held' if beaten else 'NOT HELD'}")
 
 
 if __name__ == "__main__":

@@ -71,13 +71,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
     judged = dataclasses.replace(data, y=parts.judged[0])
     check_traits(judged)
     if plan.days < task.label.success_days:
-        _logger.warning(
-            "%s: the data are too short to judge success within %d days out of time; the model is judged on success "
-            "within %d days, by the same recipe",
-            task.name,
-            task.label.success_days,
-            plan.days,
-        )
+        _tell_judged_early(plan, task)
     return Recipe(
         task=task,
         catalogue=catalogue,
@@ -106,6 +100,16 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
         },
         findings=_judged_early(plan, task),
         as_scored=plan.days >= task.label.success_days,
+    )
+
+
+def _tell_judged_early(plan: Plan, task: Task) -> None:
+    _logger.warning(
+        "%s: the data are too short to judge success within %d days out of time; the model is judged on success "
+        "within %d days, by the same recipe",
+        task.name,
+        task.label.success_days,
+        plan.days,
     )
 
 
