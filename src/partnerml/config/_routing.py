@@ -149,6 +149,11 @@ class RoutingConfig(Model):
     first_stage: FirstStageConfig = Field(
         default_factory=FirstStageConfig, description="where very many partners are eligible"
     )
+    hold_back: bool = Field(
+        default=False,
+        description="whether a lead that is worth less than the capacity of everybody who may get it falls back, so "
+        "that better leads to come find room; needs prices",
+    )
     offers: OffersConfig = Field(default_factory=OffersConfig, description="how long a partner has to answer")
     hours: HoursConfig = Field(default_factory=HoursConfig, description="business hours")
     batch: BatchConfig = Field(default_factory=BatchConfig, description="many leads at once")

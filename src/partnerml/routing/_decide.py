@@ -182,8 +182,10 @@ def _chosen(case: Case, allowed: Eligible, credit: Mapping[str, float]) -> Outco
     """Return the decision for one of the eligible."""
     situation = case.situation
     rows, candidates, choice = _choice(case, allowed.rows, credit)
+    if situation.config.hold_back and candidates.utility.max() < 0.0:
+        return _held_back(case, allowed, rows, candidates)
     rank, _ = ranked(candidates.utility, choice.place)
-    found = _considered(case, rows, candidates, choice)
+    found = _considered(case, rows, candidates, choice.probabilities)
     row = int(rows[choice.place])
     decision = case.decision(
         kinds.ASSIGNED,
@@ -203,6 +205,19 @@ def _chosen(case: Case, allowed: Eligible, credit: Mapping[str, float]) -> Outco
     )
     owed = None if choice.credit is None else dict(zip(candidates.partner_id, choice.credit.tolist(), strict=True))
     return Outcome(decision, found, owed)
+
+
+def _held_back(case: Case, allowed: Eligible, rows: Ints, candidates: Candidates) -> Outcome:
+    """Return the decision on a lead that is worth less than the capacity it would take: bid-price control."""
+    # nobody had a chance, and that is what is logged; the lead still counts when prices are found anew
+    found = _considered(case, rows, candidates, np.zeros(len(rows)))
+    best = int(found.utility.argmax())
+    why = (
+        f"{len(allowed.rows):,} eligible, but better leads need the capacity: with {candidates.partner_id[best]}, who "
+        f"comes nearest, it is worth {found.worth[best]:.3g}, and the price is "
+        f"{found.worth[best] - found.utility[best]:.3g}; a person decides"
+    )
+    return Outcome(case.decision(kinds.FALLBACK, why, funnel=allowed.funnel, n_eligible=len(allowed.rows)), found)
 
 
 def considered(
@@ -230,7 +245,8 @@ def considered(
         nothing = np.zeros(0)
         return Considered(rows, nothing, nothing, nothing, nothing, nothing)
     case = Case(situation, way, number)
-    return _considered(case, *_choice(case, rows, credit or {}))
+    kept, candidates, choice = _choice(case, rows, credit or {})
+    return _considered(case, kept, candidates, choice.probabilities)
 
 
 def _choice(case: Case, rows: Ints, credit: Mapping[str, float]) -> tuple[Ints, Candidates, Choice]:
@@ -242,10 +258,10 @@ def _choice(case: Case, rows: Ints, credit: Mapping[str, float]) -> tuple[Ints, 
     return kept, candidates, choose(config.policy, candidates, lead_id=lead_id, seed=seed, split=config.split)
 
 
-def _considered(case: Case, rows: Ints, candidates: Candidates, choice: Choice) -> Considered:
+def _considered(case: Case, rows: Ints, candidates: Candidates, probabilities: Floats) -> Considered:
     free = case.way.capacity.free(case.situation.load, rows)
     worth = np.asarray(candidates.value * candidates.p, dtype=np.float64)
-    return Considered(rows, candidates.p, worth, candidates.utility, choice.probabilities, free)
+    return Considered(rows, candidates.p, worth, candidates.utility, probabilities, free)
 
 
 def _candidates(case: Case, rows: Ints, credit: Mapping[str, float]) -> Candidates:
