@@ -31,6 +31,14 @@ def router(ledger_url):
         yield opened
 
 
+@pytest.fixture
+def patient(ledger_url):
+    """The same, by a snapshot that may be old: for what happens days later."""
+    world = snapshot([{"max_open_leads": 2}] * 4, p=P, config={"max_snapshot_age": "60d"})
+    with Router.open(world, ledger=ledger_url) as opened:
+        yield opened
+
+
 # one decision a lead
 
 
@@ -140,24 +148,24 @@ def test_an_overdue_offer_expires_when_its_lead_is_touched(router):
         router.respond(first.offer_id, "accepted", now=late)
 
 
-def test_a_late_answer_does_not_count_and_the_lead_goes_on(router):
-    first = router.route(lead(), now=NOW)
+def test_a_late_answer_does_not_count_and_the_lead_goes_on(patient):
+    first = patient.route(lead(), now=NOW)
     late = NOW + 4 * DAY
     with pytest.raises(InputError, match=r"could be answered until .* and has expired"):
-        router.respond(first.offer_id, "accepted", now=late)
-    offers = router.ledger.offers()
+        patient.respond(first.offer_id, "accepted", now=late)
+    offers = patient.ledger.offers()
     assert [(offer.partner_id, offer.status) for offer in offers] == [("p0", "expired"), ("p1", "offered")]
 
 
-def test_expire_gives_all_overdue_leads_on(router):
+def test_expire_gives_all_overdue_leads_on(patient):
     for number in range(3):
-        router.route(lead(number), now=NOW + number * HOUR)
-    assert router.expire(now=NOW + DAY) == []
-    moved = router.expire(now=NOW + 3 * DAY + HOUR / 2)
+        patient.route(lead(number), now=NOW + number * HOUR)
+    assert patient.expire(now=NOW + DAY) == []
+    moved = patient.expire(now=NOW + 3 * DAY + HOUR / 2)
     # an hour later the second and the third are overdue too
     assert [decision.lead_id for decision in moved] == ["l0"]
-    assert [decision.lead_id for decision in router.expire(now=NOW + 4 * DAY)] == ["l1", "l2"]
-    assert router.ledger.audit() == []
+    assert [decision.lead_id for decision in patient.expire(now=NOW + 4 * DAY)] == ["l1", "l2"]
+    assert patient.ledger.audit() == []
 
 
 # what persons decide, and what becomes of leads

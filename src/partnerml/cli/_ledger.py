@@ -45,7 +45,8 @@ def expire(session: Session, *, now: dt.datetime | None) -> Result:
     """Let offers expire that were not answered in time, and give their leads to the next partners.
 
     Nothing has to run for it to be right: an overdue offer expires by itself when its lead is touched. Run it often,
-    so that leads do not wait.
+    so that leads do not wait. By a snapshot older than routing.max_snapshot_age nobody is chosen: the leads are
+    decided by the first run after the next publish.
 
     \b
     Example:

@@ -23,6 +23,8 @@ STATUSES = (ASSIGNED, REGISTERED, OWNER, DUPLICATE, FALLBACK)
 HELD = (REGISTERED, OWNER)
 # the policy of a decision that a person made
 OVERRIDDEN = "override"
+# the evidence of a fallback where nobody could be chosen, the snapshot being too old: a newer one decides
+WAITING = {"waits_for": "snapshot"}
 
 
 class Removed(NamedTuple):
@@ -136,6 +138,11 @@ class Decision:
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
             raise InternalError(f"a decision is one of {', '.join(STATUSES)}; got {self.status!r}")
+
+    @property
+    def waits(self) -> bool:
+        """Whether nobody could be chosen by then, and the lead is decided again by the next snapshot."""
+        return self.status == FALLBACK and self.evidence == WAITING
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -190,6 +190,11 @@ class Ledger:
             rows = connection.execute(queries.OVERDUE, {"now": micros(zoned(now, name="now"))}).all()
             return [queries.offer_of(row) for row in rows]
 
+    def waiting(self) -> list[str]:
+        """Return the leads whose last decision waits for a newer snapshot (`Decision.waits`), in order."""
+        with self._database.reading() as connection:
+            return [str(lead_id) for lead_id in connection.execute(queries.WAITING).scalars()]
+
     def text(self, decision_id: str) -> str:
         """Return a decision as it was given, byte for byte.
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from partnerml.errors import ConfigError, DataError, InputError, ModelError
 from partnerml.routing._capacity import PartnerCapacity
-from partnerml.routing._decide import Outcome, Way, decide
-from partnerml.routing._decision import ASSIGNED, HELD
+from partnerml.routing._decide import Case, Outcome, Way, decide
+from partnerml.routing._decision import ASSIGNED, FALLBACK, HELD, WAITING
 from partnerml.routing._hours import check_hours, deadline, iso_week, local_day, zone
 from partnerml.routing._lead import Lead
 from partnerml.routing._offers import Held, NewOffer
@@ -96,14 +96,20 @@ class Opened:
         ModelError
             If it is older than ``routing.max_snapshot_age``.
         """
+        told = self.too_old(moment)
+        if told is not None:
+            raise ModelError(f"{told}. Publish a new one (partnerml publish), or allow more")
+
+    def too_old(self, moment: dt.datetime) -> str | None:
+        """Return how the snapshot is older than ``routing.max_snapshot_age``, in words; None if it is not."""
         age, most = moment - self.snapshot.as_of, self.config.max_snapshot_age
-        if age > most:
-            hours, allowed = (span.total_seconds() / 3600 for span in (age, most))
-            raise ModelError(
-                f"snapshot {self.way.snapshot_id} is as of {self.snapshot.as_of:%Y-%m-%d}, {hours:.0f} hours "
-                f"before {moment:%Y-%m-%d %H:%M} UTC; routing.max_snapshot_age allows {allowed:.0f}. Publish a new one "
-                "(partnerml publish), or allow more"
-            )
+        if age <= most:
+            return None
+        hours, allowed = (span.total_seconds() / 3600 for span in (age, most))
+        return (
+            f"snapshot {self.way.snapshot_id} is as of {self.snapshot.as_of:%Y-%m-%d}, {hours:.0f} hours "
+            f"before {moment:%Y-%m-%d %H:%M} UTC; routing.max_snapshot_age allows {allowed:.0f}"
+        )
 
     def situation(
         self,
@@ -136,7 +142,11 @@ class Opened:
         return turn.credit() if self.config.takes_turns else {}
 
     def decide(self, situation: Situation, *, number: int, credit: Mapping[str, float]) -> Outcome:
-        """Decide."""
+        """Decide; where the snapshot is too old by now, nobody is chosen, and the lead waits for the next one."""
+        told = self.too_old(situation.moment)
+        if told is not None:
+            why = f"nobody is chosen by what is too old: {told}. It goes on once a new one is there"
+            return Outcome(Case(situation, self.way, number).decision(FALLBACK, why, evidence=dict(WAITING)))
         return decide(situation, way=self.way, number=number, credit=credit)
 
     def written(self, outcome: Outcome, *, moment: dt.datetime) -> dict[str, Any]:

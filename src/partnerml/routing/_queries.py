@@ -113,6 +113,13 @@ HOLDERS = sa.select(offers.lead, offers.partner_id).where(
     offers.lead.in_(bindparam("those", expanding=True)), offers.status.in_(HOLDING)
 )
 _later, _original = tables.decisions.alias().c, tables.leads.alias()
+_IS_LAST = ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number)
+WAITING = (
+    sa.select(leads.lead_id)
+    .select_from(tables.decisions.join(tables.leads))
+    .where(tables.WAITS, _IS_LAST)
+    .order_by(decisions.lead)
+)
 # leads that are others come again: whose, as far as the ledger knows it, and who had that one then
 DUPLICATES = (
     sa.select(decisions.lead, decisions.partner_id, _original.c.lead.label("original"), _original.c.forgotten)
@@ -120,7 +127,7 @@ DUPLICATES = (
     .where(
         decisions.lead.in_(bindparam("those", expanding=True)),
         decisions.status == "duplicate",
-        ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number),
+        _IS_LAST,
     )
 )
 VECTOR = sa.select(tables.vectors.c.vector).where(tables.vectors.c.seq == bindparam("of_decision"))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from partnerml.errors import InputError
 from partnerml.routing._capacity import Aligned, Entry, Fold
+from partnerml.routing._decide import decide
 from partnerml.routing._decision import Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._matches import Known
@@ -95,7 +96,8 @@ class Rehearsal:
         own = self._known.like(keys, since=since, threshold=window.name_threshold) if window.enabled else []
         found = [*matches, *(match_of(row, self._partners[row.lead]) for row in own)]
         situation = self.opened.situation(lead, moment, self._load(moment), had=past.had, matches=found)
-        outcome = self.opened.decide(situation, number=past.number, credit=self._credit)
+        # whatever the age of the snapshot: a past day is made up anew by the one in use
+        outcome = decide(situation, way=self.opened.way, number=past.number, credit=self._credit)
         self._take(self.opened.written(outcome, moment=moment))
         self._credit |= outcome.credit or {}
         created = micros(keys.created_at or moment)

@@ -27,7 +27,7 @@ from partnerml.routing._prices import Window
 from partnerml.routing._pricing import PriceBook
 from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._snapshot_files import current
-from partnerml.routing._standing import after_answer, follow, standing
+from partnerml.routing._standing import after_answer, follow, is_due, standing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,6 +222,10 @@ class Router:
     ) -> Decision:
         """Write a partner's answer; a decline returns the next decision, made in the same transaction.
 
+        An answer is kept however old the snapshot is. Nobody new is chosen by one that is older than
+        ``routing.max_snapshot_age``: the next decision is a fallback then, and the lead goes on by a newer one
+        (`expire` and `route` see to it).
+
         Parameters
         ----------
         offer_id : str
@@ -259,7 +263,10 @@ class Router:
             return after_answer(turn, opened)
 
     def expire(self, *, now: Moment | None = None) -> list[Decision]:
-        """Let offers expire whose deadline has passed, and return the next decisions on their leads."""
+        """Let offers expire whose deadline has passed, and return the next decisions on their leads.
+
+        Leads that wait, since the snapshot was too old when their offer ended, are decided too if it is not any more.
+        """
         moment, opened = _moment(now), self._opened
         found = []
         for offer in self.ledger.overdue(moment):
@@ -269,6 +276,12 @@ class Router:
                 due = latest is not None and latest.offer is not None and latest.offer.offer_id == offer.offer_id
                 if ended.status == EXPIRED and due:
                     found.append(after_answer(turn, opened))
+        if opened.too_old(moment) is None:
+            for lead_id in self.ledger.waiting():
+                with self.ledger.turn(lead_id, moment=moment) as turn:
+                    latest = turn.latest
+                    if latest is not None and is_due(latest, moment):
+                        found.append(follow(turn, opened, Lead.of_payload(latest.payload)))
         return found
 
     def override(self, lead_id: str, partner_id: str, *, by: str, reason: str, now: Moment | None = None) -> Decision:

@@ -13,12 +13,14 @@ are in the partner's time zone.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, CheckConstraint, Column, Float, ForeignKey, Index, Integer, LargeBinary, Table, Text
 
 from partnerml.errors import SourceError
+from partnerml.routing._decision import WAITING
 from partnerml.routing._offers import ACCEPTED, HOLDING, OFFERED, OUTCOMES, STATES, WAYS, WITHDRAWN
 
 VERSION = 1
@@ -90,6 +92,10 @@ decisions = Table(
     sa.UniqueConstraint("lead", "number", name="one_decision_of_a_number"),
     sqlite_autoincrement=True,
 )
+
+# decisions after which a lead waits for a newer snapshot; few among very many, and looked for often
+WAITS = sa.text(f"decisions.document LIKE '%{json.dumps(WAITING, separators=(',', ':'))}%'".replace(":", r"\:"))
+Index("leads_that_wait", decisions.c.lead, sqlite_where=WAITS, postgresql_where=WAITS)
 
 vectors = Table(
     "vectors",

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def standing(turn: Turn, lead: Lead) -> Decision | None:
     """Return the latest decision on a lead; None if it has none yet, or the next one is due.
 
-    It is due where the last offer has run out of time just now, or was ended before without a decision to follow: a
-    lead that nobody has and nobody is asked about would be lost.
+    It is due where the last offer has run out of time just now, or was ended before without a decision to follow, or
+    where the lead waits for a snapshot: a lead that nobody has and nobody is asked about would be lost.
 
     Raises
     ------
@@ -57,9 +57,11 @@ def latest_of(turn: Turn, lead: Lead) -> Latest | None:
 
 
 def is_due(latest: Latest, moment: dt.datetime) -> bool:
-    """Tell whether a lead that has decisions is to have another one: its last offer came to nothing."""
+    """Tell whether a lead that has decisions is to have another one: its last offer came to nothing, or it waits."""
     offer = latest.offer
-    return offer is not None and offer.outcome is None and (not offer.holds or offer.overdue(moment))
+    if offer is None:
+        return not latest.forgotten and Decision.from_json(latest.text).waits
+    return offer.outcome is None and (not offer.holds or offer.overdue(moment))
 
 
 def follow(turn: Turn, opened: Opened, lead: Lead, *, outcome: Outcome | None = None) -> Decision:
