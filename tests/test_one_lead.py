@@ -23,6 +23,7 @@ LEADS = st.fixed_dictionaries(
         "amount": st.floats(0, 1e9) | st.sampled_from([0.0, 99.99, 100.0, 300.0]),
         "languages": LISTS,
         "required_certifications": LISTS,
+        "source_partner_id": st.sampled_from(["P0", "P2", " P2", "unseen"]),
         "employees": st.integers(0, 9),
     },
 )

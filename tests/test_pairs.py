@@ -175,6 +175,14 @@ def test_rates_of_a_cell_need_that_the_lead_says_which():
     same(feature("pair__all__win_rate__ever", {}, nobody), [np.nan])
 
 
+def test_who_handed_a_lead_in():
+    known = facts([{}, {}])
+    same(feature("pair__source__own__asof", {"source_partner_id": " P1"}, known), [0, 1])
+    same(feature("pair__source__own__asof", {"source_partner_id": "p1"}, known), [0, 0])  # ids are never folded
+    for nobody in ({}, {"source_partner_id": None}, {"source_partner_id": " "}, {"source_partner_id": np.nan}):
+        same(feature("pair__source__own__asof", nobody, known), [0, 0])
+
+
 def test_the_size_of_the_lead_against_what_was_won():
     known = facts([{"sized": 2, "amount": 2000.0}, {"sized": 0, "amount": 0.0}, {"sized": 1, "amount": 0.0}])
     lead = {"amount": 100.0}
@@ -206,6 +214,7 @@ def drawn(rng, n):
         "amount": pick(50.0, 5000.0, None),
         "languages": pick(["de", "ja"], [], None),
         "required_certifications": pick(["core"], ["core", "cloud"], None),
+        "source_partner_id": pick("P0", "P1", "nobody here", None),
     }
     return partners, leads
 

@@ -136,6 +136,7 @@ def worlds(draw):
     columns = {"vertical": st.one_of(st.none(), VERTICALS), "country": COUNTRIES, "region": REGIONS, "amount": AMOUNTS}
     columns |= {"postal_code": CODES, "point": POINTS, "languages": lists(st.sampled_from(["de", "en", "ja"]))}
     columns["required_certifications"] = lists(st.sampled_from(["core", "cloud", "other"]))
+    columns["source_partner_id"] = st.sampled_from([None, "A", "B", "left long ago"])
     leads = draw(st.lists(st.fixed_dictionaries(columns), min_size=len(LEADS), max_size=len(LEADS)))
     tables = {
         "partners": now,
@@ -325,6 +326,16 @@ def test_what_is_valid_at_midnight(backend):
     lags = {"certifications": dt.timedelta(hours=1)}
     found = one(backend, tables, [MIDNIGHT], *names, partner_ids=PARTNERS, lags=lags)
     np.testing.assert_array_equal(found, [0.0, 1.0, 1.0, np.nan, 1.0, np.nan])
+
+
+def test_who_handed_a_lead_in_is_known_only_where_the_leads_say_it(backend, eco):
+    tables = small(partner_history=[])
+    assert _missing(eco, "pair__source__own__asof") is None
+    with contextlib.closing(Tables(backend, tables)) as few:
+        assert _missing(few, "pair__source__own__asof") == "leads.source_partner_id"
+    tables["leads"][0]["source_partner_id"] = "B"
+    found = one(backend, tables, [MIDNIGHT], "pair__source__own__asof", partner_ids=PARTNERS)
+    assert found == [0.0, 1.0, 0.0]
 
 
 def test_the_load_is_that_of_the_moment_of_assignment(backend):

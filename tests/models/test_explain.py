@@ -28,6 +28,7 @@ DICTIONARY = (
     info("activity__all__recency_days__ever", words="days since the last activity", subject="activity", unit="days"),
     info("activity__all__gap_mean__365d", words="mean gap between active days", subject="activity", unit="days"),
     info("partners__country__trait__asof", words="country", subject="country", unit="category"),
+    info("pair__source__own__asof", words="whether it handed the lead in", subject="source", unit="flag"),
 )
 NAMES = [entry.name for entry in DICTIONARY]
 
@@ -78,6 +79,19 @@ def test_silence_is_told_with_the_usual_rhythm():
     assert told({}, {"activity__all__recency_days__ever": 1.0})[0].text == "no activity on record"
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (1.0, "handed the lead in itself"),
+        (0.0, "did not hand the lead in"),
+    ],
+)
+def test_who_handed_the_lead_in_is_told_in_words(value, words):
+    name = "pair__source__own__asof"
+    (reason,) = told({name: value}, {name: 0.5}, typical={name: 1.0}, top=1)
+    assert reason.text == words
+
+
 def test_nothing_at_all_is_told_as_a_level():
     row = {"events__login__count__30d": 0.0, "events__login__count__60d": 0.0}
     reason = told(row, {"events__login__count__30d": 0.4}, typical={"events__login__count__30d": 5.0})[0]
@@ -87,6 +101,6 @@ def test_nothing_at_all_is_told_as_a_level():
 def test_effects_of_all_reasons_add_up():
     rng = np.random.default_rng(0)
     effects = dict(zip(NAMES, rng.normal(size=len(NAMES)), strict=True))
-    reasons = told(dict.fromkeys(NAMES[:-1], 1.0), effects, top=99)
+    reasons = told(dict.fromkeys(NAMES[:-2], 1.0), effects, top=99)
     assert sum(reason.effect for reason in reasons) == pytest.approx(sum(effects.values()))
     assert len({reason.text for reason in reasons}) == len(reasons)

@@ -19,6 +19,7 @@ from partnerml.routing._meetings import Memory
 from partnerml.routing._scorer import CallableScorer, ModelScorer, wanted
 from partnerml.routing._situation import Load, Situation
 from partnerml.routing._snapshot import Snapshot
+from partnerml.routing._words import facts
 
 pytestmark = pytest.mark.xdist_group("routing-close")
 MOMENT = DAY + dt.timedelta(hours=10, minutes=7)
@@ -111,6 +112,20 @@ def test_reasons_are_those_of_the_model(close, published, leads, pairs, held):
     told = published.scorer.reasons(situation(published, row, held), 17, 3)
     assert [reason["text"] for reason in told] == [reason.text for reason in expected]
     np.testing.assert_allclose([r["effect"] for r in told], [r.effect for r in expected], atol=1e-12)
+
+
+def test_who_handed_a_lead_in_has_it_in_its_facts_and_in_its_score(published, leads, held):
+    ids = [str(partner) for partner in published.partners.partner_id]
+    lead = leads.iloc[5].drop("source_partner_id")
+    nobody = situation(published, lead, held)
+    case = situation(published, pd.concat([lead, pd.Series({"source_partner_id": ids[17]})]), held)
+    told = [i for i in range(len(ids)) if "handed the lead in itself" in facts(case, i)]
+    assert told == [17]
+    assert not any("handed" in words for words in facts(nobody, 17))
+    rows = np.arange(len(ids))
+    gain = published.scorer.score(case, rows).p - published.scorer.score(nobody, rows).p
+    others = np.delete(gain, 17)
+    assert gain[17] > others.max()
 
 
 def test_an_opened_snapshot_scores_the_same(published, leads, held, tmp_path):

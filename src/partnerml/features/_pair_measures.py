@@ -42,6 +42,10 @@ def pair_measures() -> Iterator[Measure]:
             "share of the required certifications that it holds", "leads+certifications",
             ("required_certifications", "certification", "earned_at", "expires_at", "revoked_at"),
         ),
+        (
+            "source", "own", "flag", "0 if another partner or nobody handed it in",
+            "whether it handed the lead in itself (1 or 0)", "leads", ("source_partner_id",),
+        ),
         ("all", "tenure_days", "days", "null without a joining date", "days since joining", "partners", ("joined_at",)),
     ):  # fmt: skip
         yield Measure(name, {"pair": (kind,)}, AS_OF, p, unit, rule, words, columns, words, table=table)

@@ -57,6 +57,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "vertical__similarity": ("leads.vertical", "traits.verticals"),
     "language__coverage": ("leads.languages", "traits.languages"),
     "certification__coverage": ("leads.required_certifications", "certifications"),
+    "source__own": ("leads.source_partner_id",),
     "all__tenure_days": ("partners.joined_at",),
     "size__log_ratio": (OUTCOMES, "leads.amount"),
     "load__open_leads": ("assignments",),

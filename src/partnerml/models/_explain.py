@@ -38,6 +38,7 @@ _ASPECTS = {
     "gap_sd": "rhythm",
     "age_days": "age",
     "tenure_days": "age",
+    "own": "source",
 }
 
 # The spans in which change is told, shortest first: each needs a window twice as long beside it.
@@ -170,6 +171,7 @@ class _Words:
             "recency": self._recency,
             "rhythm": self._rhythm,
             "age": self._age,
+            "source": self._source,
         }.get(kind, self._level)
         return teller(info, effect)
 
@@ -227,6 +229,9 @@ class _Words:
             return f"{info.words}: not known"
         what = "joined" if info.measure == "tenure_days" else f"first {_singular(info.subject)}"
         return f"{what} {_days(value)} ago{self._usual(info, info.name)}"
+
+    def _source(self, info: FeatureInfo, effect: float) -> str:
+        return "handed the lead in itself" if self._number(info.name) else "did not hand the lead in"
 
     def _level(self, info: FeatureInfo, effect: float) -> str:
         value = _plain(self.row.get(info.name))

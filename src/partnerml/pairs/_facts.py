@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
@@ -100,6 +101,16 @@ class PartnerFacts:
 
     def __len__(self) -> int:
         return len(self.partner_id)
+
+    @functools.cached_property
+    def ids(self) -> Vocabulary:
+        """The partners by number."""
+        return Vocabulary.of(self.partner_id.tolist())
+
+    @functools.cached_property
+    def partner(self) -> Ints:
+        """The number of the partner of each row, shape (n,)."""
+        return self.ids.codes(self.partner_id.tolist())
 
     @classmethod
     def of(

@@ -161,6 +161,14 @@ def _certifications(p: Pairing) -> Any:
     return _coverage(p.facts.certifications, p.leads.required, p)
 
 
+def _own(p: Pairing) -> Any:
+    """Return 1 where the partner itself handed the lead in.
+
+    Else 0, never NaN: where leads of partners went to nobody else, a model takes another partner for this one.
+    """
+    return p.facts.partner[p.row] == p.leads.source[p.lead]
+
+
 def _log_ratio(p: Pairing) -> Any:
     amount = p.facts.record.mean_amount[p.row]
     return np.log(p.leads.amount[p.lead] / np.where(amount > 0, amount, np.nan))
@@ -207,6 +215,7 @@ FEATURES: Mapping[str, Callable[[Pairing], Any]] = MappingProxyType(
         "pair__vertical__similarity__asof": _similarity,
         "pair__language__coverage__asof": _languages,
         "pair__certification__coverage__asof": _certifications,
+        "pair__source__own__asof": _own,
         "pair__all__tenure_days__asof": lambda p: p.facts.tenure[p.row],
         "pair__size__log_ratio__ever": _log_ratio,
         **{f"pair__all__{m}__ever": functools.partial(_of_everything, measure=m) for m in OUTCOME_MEASURES},

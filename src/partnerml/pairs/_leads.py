@@ -24,6 +24,7 @@ LEAD_COLUMNS = (  # of `leads`, that pairs are made of
     "amount",
     "languages",
     "required_certifications",
+    "source_partner_id",
 )
 
 
@@ -64,6 +65,8 @@ class Leads:
     cells : mapping of str to array of int, shape (n, levels)
         The values of each dimension, from the general to the particular.
     amount : array, shape (n,)
+    source : array of int, shape (n,)
+        The partner that handed it in, as `PartnerFacts.ids` numbers them.
     """
 
     point: Floats
@@ -78,6 +81,7 @@ class Leads:
     required: Wants
     cells: Mapping[str, Ints]
     amount: Floats
+    source: Ints
 
     @classmethod
     def of(cls, leads: Mapping[str, Sequence[Any]], facts: PartnerFacts, *, n: int) -> Leads:
@@ -112,6 +116,7 @@ class Leads:
                 for name, levels in cell_values(leads, n).items()
             },
             amount=np.where(amount > 0, amount, np.nan),
+            source=source_codes(columns.texts("source_partner_id", clean.plain), facts),
         )
 
     def one(self, place: int) -> Leads:
@@ -129,6 +134,7 @@ class Leads:
             required=dataclasses.replace(self.required, which=self.required.which[own]),
             cells={name: codes[own] for name, codes in self.cells.items()},
             amount=self.amount[own],
+            source=self.source[own],
         )
 
 
@@ -143,6 +149,13 @@ def cell_values(leads: Mapping[str, Sequence[Any]], n: int) -> Mapping[str, tupl
     countries = [country for country, _, _ in columns.places]
     bands = [None if band == NOTHING else str(band) for band in size_band(columns.numbers("amount"))]
     return {"vertical": (industries, verticals), "country": (countries,), "size": (bands,)}
+
+
+def source_codes(partners: Sequence[str | None], facts: PartnerFacts) -> Ints:
+    """Return the numbers of the partners that handed leads in; one that is not among the facts is some other one."""
+    if all(partner is None for partner in partners):
+        return np.full(len(partners), NOTHING, dtype=np.int64)  # the ids of very many need not be numbered for that
+    return facts.ids.codes(partners)
 
 
 def _beginnings(columns: Columns, facts: PartnerFacts) -> Ints:

@@ -12,7 +12,7 @@ from partnerml.pairs import _columns as clean
 from partnerml.pairs._arrays import NOTHING, Bools, Floats, Ints
 from partnerml.pairs._columns import Columns
 from partnerml.pairs._facts import PartnerFacts, place_codes
-from partnerml.pairs._leads import Leads, Wants, _beginnings, _related, cell_values
+from partnerml.pairs._leads import Leads, Wants, _beginnings, _related, cell_values, source_codes
 from partnerml.pairs._maths import SIZE_EDGES, unit_vectors
 
 _REMEMBERED = 1 << 12  # of each kind; those that were not asked for longest go first
@@ -63,6 +63,7 @@ class OneLead:
             required=self._required(get("required_certifications")),
             cells={"vertical": of_vertical, "country": of_country, "size": self._size(band_of(amount))},
             amount=np.array([amount if amount > 0 else np.nan]),
+            source=source_codes([clean.plain(get("source_partner_id"))], self.facts),
         )
 
     def _place_of(self, country: Any, region: Any, postal: Any) -> tuple[Ints, Ints, Ints, Ints, Ints]:

@@ -130,4 +130,6 @@ def _asked(names: Sequence[str]) -> list[str]:
         found += ["country", "region", "postal_code", "latitude", "longitude"]
     if any(name.startswith("pair__territory__") for name in names):
         found.append("vertical")
+    if any(name.startswith("pair__source__") for name in names):
+        found.append("source_partner_id")
     return [*found, "amount"] if _SIZES in names else found

@@ -29,6 +29,7 @@ Ints = npt.NDArray[np.int64]
 _BELOW_ONE = 1e-9
 _AT_ONCE = 2_048  # pairs whose trees fit into a cache
 _LITTLE = 0.03  # of all that features add
+_SOURCE = "pair__source__own__asof"
 
 
 class Scored:
@@ -241,7 +242,8 @@ class ModelScorer:
     def _additive(self) -> Additive:
         from partnerml.models._quick import Additive
 
-        typical = self.model.training["typical"]
+        # most leads that are to be routed were handed in by nobody, whatever those were that trained the model
+        typical = {**self.model.training["typical"], _SOURCE: 0.0}
         return Additive(self._quick, np.array([typical.get(name, np.nan) for name in self._meetings.names]))
 
     @functools.cached_property

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _DISTANCE, _LEVEL = "pair__place__distance_km__asof", "pair__place__level__asof"
 _WON, _CLOSED = "pair__vertical__won__ever", "pair__vertical__count__ever"
 _SPOKEN = "pair__language__coverage__asof"
+_SOURCE = "pair__source__own__asof"
 _PLACES = {3.0: "in the same postal area", 2.0: "in the same region", 1.0: "in the same country", 0.0: "abroad"}
 
 
@@ -32,12 +33,14 @@ def facts(situation: Situation, row: int) -> tuple[str, ...]:
     names = [_DISTANCE if lead.get("latitude") is not None else _LEVEL]
     names += [] if lead.get("vertical") is None else [_CLOSED, _WON]
     names += [_SPOKEN] if lead.get("languages") else []
+    names += [] if lead.get("source_partner_id") is None else [_SOURCE]
     value = dict(zip(names, pair.features(names)[0].tolist(), strict=True))
     told = (
         _near(pair, value),
         _record(situation, value, row),
         _certified(situation),
         _speaks(situation, value),
+        "handed the lead in itself" if value.get(_SOURCE) == 1.0 else "",
         *_busy(situation, row),
     )
     return tuple(words for words in told if words)
