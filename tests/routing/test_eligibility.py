@@ -1,6 +1,8 @@
 """Who may get a lead: equal to the plain oracle for any partners and leads; the funnel and the words of a refusal."""
 
+import contextlib
 import datetime as dt
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ from tests.oracles import eligibility as oracle
 from tests.routing.made_up import AS_OF, snapshot
 from tests.routing.situations import names, situation
 
+from partnerml.routing import _eligibility
 from partnerml.routing._decision import Removed
 from partnerml.routing._eligibility import Failed, eligible, why_not
 from partnerml.routing._rules import RULES, rules_of
 
+TICK, DAY = dt.timedelta(microseconds=1), dt.timedelta(days=1)
+DAWN = AS_OF - 30 * DAY
 HOURS = st.integers(-30, 30).map(lambda hours: AS_OF + dt.timedelta(hours=hours))
 CODES = ("manufacturing", "manufacturing.automotive", "manufacturing.automotive.parts", "manufacturingx", "retail")
 PLACES = (("DE", None), ("DE", "DE-BY"), (None, "DE-BE"), ("FR", None), (None, None))
@@ -85,6 +90,19 @@ RESTRICTED = ("territory", "vertical", "language", "deal_size", "tier")
 
 
 @st.composite
+def settings_of(draw, ids):
+    """The moment, and what the configuration and the ledger say by then."""
+    return {
+        "now": AS_OF + dt.timedelta(hours=draw(st.integers(-2, 2))),
+        "flags": draw(st.sampled_from([["compliance"], ["esg", "compliance"], []])),
+        "tiers": draw(st.sampled_from([{}, {"gold": 500.0}, {"silver": 500.0}, {"gold": 1000.0, "silver": 100.0}])),
+        "missing": draw(st.dictionaries(st.sampled_from(RESTRICTED), st.sampled_from(["pass", "fail"]))),
+        "had": draw(st.lists(st.sampled_from(ids), max_size=2)),
+        "load": {partner: draw(st.tuples(*[st.integers(0, 3)] * 3)) for partner in ids},
+    }
+
+
+@st.composite
 def worlds(draw):
     """Tables, a lead, and what the configuration and the ledger say, as the oracle takes them."""
     partners = [{"partner_id": f"p{i}", **row} for i, row in enumerate(draw(PARTNERS))]
@@ -95,19 +113,22 @@ def worlds(draw):
         for i, name, a, b, c in draw(CERTIFICATIONS)
     ]
     return {
-        "now": AS_OF + dt.timedelta(hours=draw(st.integers(-2, 2))),
         "partners": partners,
         "territories": [row for row in areas if row["partner_id"] in ids],
         "certifications": [row for row in held if row["partner_id"] in ids],
-        "flags": draw(st.sampled_from([["compliance"], ["esg", "compliance"], []])),
-        "tiers": draw(st.sampled_from([{}, {"gold": 500.0}, {"gold": 1000.0, "silver": 100.0}])),
-        "missing": draw(st.dictionaries(st.sampled_from(RESTRICTED), st.sampled_from(["pass", "fail"]))),
-        "had": draw(st.lists(st.sampled_from(ids), max_size=2)),
-        "load": {partner: draw(st.tuples(*[st.integers(0, 3)] * 3)) for partner in ids},
+        **draw(settings_of(ids)),
     }
 
 
-def of_world(world, lead):
+@st.composite
+def histories(draw):
+    """Tables, and several leads that come one after the other, each at a moment and with settings of its own."""
+    world = draw(worlds())
+    ids = [partner["partner_id"] for partner in world["partners"]]
+    return world, draw(st.lists(st.tuples(settings_of(ids), LEADS), min_size=2, max_size=4))
+
+
+def of_world(world, lead, known=None):
     """The same as a situation."""
     return situation(
         {name: value for name, value in lead.items() if value is not None},
@@ -119,10 +140,18 @@ def of_world(world, lead):
             "tiers": world["tiers"],
             "rules": {name: {"missing": missing} for name, missing in world["missing"].items()},
         },
+        known=known,
         partners=world["partners"],
         territories=world["territories"],
         certifications=world["certifications"],
     )
+
+
+@contextlib.contextmanager
+def by_rows():
+    """Rules are asked of rows from the first one on, as where few partners are left."""
+    with mock.patch.object(_eligibility, "_FEW", 0):
+        yield
 
 
 @settings(max_examples=200, deadline=None)
@@ -134,12 +163,33 @@ def test_rules_say_what_the_oracle_says(world, lead):
     wanted, funnel = oracle.route(world, lead)
     assert [tuple(step) for step in found.funnel] == funnel
     assert names(s, found.rows) == wanted
+    with by_rows():
+        again = eligible(of_world(world, lead), rules)
+    assert again.funnel == found.funnel
+    assert again.rows.tolist() == found.rows.tolist()
     for row, partner in enumerate(s.snapshot.partners.partner_id):
         refused = [failed.rule for failed in why_not(s, rules, row)]
         expected = oracle.failing(world, lead, partner)
         assert refused == expected or (not expected and refused == [oracle.LAST])
         assert bool(refused) == (partner not in wanted)
         assert all(failed.evidence for failed in why_not(s, rules, row))
+
+
+@settings(max_examples=50, deadline=None)
+@given(histories())
+def test_what_is_kept_of_one_lead_is_not_said_of_another(history):
+    world, steps = history
+    known = None
+    for changed, lead in steps:
+        now = {**world, **changed}
+        s = of_world(now, lead, known)
+        known = s.snapshot
+        wanted, funnel = oracle.route(now, lead)
+        for asked in (contextlib.nullcontext(), by_rows()):
+            with asked:
+                found = eligible(s, rules_of(s.config))
+            assert [tuple(step) for step in found.funnel] == funnel
+            assert names(s, found.rows) == wanted
 
 
 @settings(max_examples=40, deadline=None)
@@ -163,7 +213,7 @@ def test_funnel_tells_how_many_each_rule_removes_and_how_many_are_left():
     found = eligible(s, rules_of(s.config))
     assert [step for step in found.funnel if step.removed] == [Removed("flags", 1, 2), Removed("vertical", 1, 1)]
     assert found.rows.tolist() == [2]
-    assert found.masks["vertical"].tolist() == [True, False, True]
+    assert RULES["vertical"].mask(s).tolist() == [True, False, True]
 
 
 def test_nobody_is_left_without_partners_who_pass():
@@ -229,3 +279,40 @@ def test_territories_hold_from_their_beginning_until_their_end(column):
     for moment, wanted in ((inside, 1), (outside, 0)):
         s = situation({"country": "DE"}, 1, moment=moment, territories=areas)
         assert len(eligible(s, rules_of(s.config)).rows) == wanted
+
+
+@pytest.mark.parametrize(
+    ("lead", "tables"),
+    [
+        ({}, {"partners": [{"joined_at": AS_OF}]}),
+        ({}, {"partners": [{"left_at": AS_OF}]}),
+        ({}, {"partners": [{"paused_until": AS_OF}]}),
+        (
+            {"required_certifications": ["core"]},
+            {"certifications": [{"partner_id": "p0", "certification": "core", "earned_at": AS_OF}]},
+        ),
+        (
+            {"required_certifications": ["core"]},
+            {
+                "certifications": [
+                    {
+                        "partner_id": "p0",
+                        "certification": "core",
+                        "earned_at": DAWN,
+                        "expires_at": None,
+                        "revoked_at": AS_OF,
+                    }
+                ]
+            },
+        ),
+        ({"country": "DE"}, {"territories": [{"partner_id": "p0", "country": "FR", "valid_from": AS_OF}]}),
+        ({"country": "DE"}, {"territories": [{"partner_id": "p0", "country": "FR", "valid_to": AS_OF}]}),
+    ],
+)
+def test_what_begins_or_ends_does_so_for_the_leads_of_one_snapshot_too(lead, tables):
+    known = snapshot(**{"partners": 1, **tables})
+    moments = (AS_OF - TICK, AS_OF, AS_OF - TICK, AS_OF + DAY)
+    found = [situation(lead, known=known, moment=moment) for moment in moments]
+    before, at, again, after = (len(eligible(s, rules_of(s.config)).rows) for s in found)
+    assert (before, at) == (again, after)
+    assert before != at

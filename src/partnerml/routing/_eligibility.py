@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+_FEW = 8  # of so many partners one is left: rows are quicker than marks then
 
 
 class Failed(NamedTuple):
@@ -37,13 +38,10 @@ class Eligible:
         Of the partners who pass all rules, in order.
     funnel : tuple of Removed
         In the order of the rules; what a rule counts apart stands behind it, where there is any.
-    masks : mapping of str to array of bool, shape (n,)
-        Who passes each rule alone.
     """
 
     rows: Ints
     funnel: tuple[Removed, ...]
-    masks: Mapping[str, Bools]
 
 
 def eligible(
@@ -59,19 +57,51 @@ def eligible(
     ask : callable, optional
         Returns the mask of a rule, where it may be known already; by default each is asked.
     """
-    left = np.ones(len(situation.snapshot), dtype=bool)
-    count = len(left)
+    left = _Left.all_of(len(situation.snapshot))
     funnel: list[Removed] = []
-    masks: dict[str, Bools] = {}
     for rule in rules:
-        masks[rule.name] = mask = rule.mask(situation) if ask is None else ask(rule, situation)
-        kept = left & mask
-        n_kept = int(np.count_nonzero(kept))
-        if rule.narrows and not n_kept:
-            kept, n_kept = left, count
-        funnel += _steps(situation, rule, left, kept, count - n_kept, n_kept)
-        left, count = kept, n_kept
-    return Eligible(np.flatnonzero(left), tuple(funnel), masks)
+        kept = left.passing(rule, situation, ask)
+        if rule.narrows and not kept.count:
+            kept = left
+        funnel += _steps(situation, rule, left, kept)
+        left = kept
+    return Eligible(left.rows, tuple(funnel))
+
+
+class _Left:
+    """Who has passed so far: a mark for each partner while they are many, and their rows once they are few."""
+
+    def __init__(self, n: int, count: int, *, marks: Bools | None = None, rows: Ints | None = None) -> None:
+        self._n, self.count, self._marks, self._rows = n, count, marks, rows
+
+    @classmethod
+    def all_of(cls, n: int) -> Self:
+        return cls(n, n, marks=np.ones(n, dtype=bool))
+
+    @property
+    def rows(self) -> Ints:
+        """The rows, in order."""
+        if self._rows is None:
+            assert self._marks is not None, "there are rows or marks"
+            self._rows = np.flatnonzero(self._marks)
+        return self._rows
+
+    @property
+    def marks(self) -> Bools:
+        """Which partners they are, shape (n,)."""
+        if self._marks is None:
+            self._marks = np.zeros(self._n, dtype=bool)
+            self._marks[self._rows] = True
+        return self._marks
+
+    def passing(self, rule: Rule, situation: Situation, ask: Callable[[Rule, Situation], Bools] | None) -> _Left:
+        """Return those of them who pass a rule."""
+        if self.count * _FEW <= self._n:
+            found = rule.mask_of(situation, self.rows) if ask is None else ask(rule, situation)[self.rows]
+            rows = self.rows[found]
+            return _Left(self._n, len(rows), rows=rows)
+        marks = self.marks & (rule.mask(situation) if ask is None else ask(rule, situation))
+        return _Left(self._n, int(np.count_nonzero(marks)), marks=marks)
 
 
 def why_not(situation: Situation, rules: Sequence[Rule], row: int) -> tuple[Failed, ...]:
@@ -106,11 +136,12 @@ def _narrowed_out(rules: Sequence[Rule], masks: Mapping[str, Bools], row: int, n
     return []
 
 
-def _steps(situation: Situation, rule: Rule, before: Bools, after: Bools, count: int, left: int) -> list[Removed]:
-    """Return what a rule did: the partners before and after it, how many it removed, and how many are left."""
+def _steps(situation: Situation, rule: Rule, before: _Left, after: _Left) -> list[Removed]:
+    """Return what a rule did to the partners that were left before it."""
+    count, left = before.count - after.count, after.count
     if not count or not rule.apart:
         return [Removed(rule.name, count, left)]
-    removed = before & ~after
+    removed = before.marks & ~after.marks
     apart = {name: int(np.count_nonzero(mask & removed)) for name, mask in rule.counted_apart(situation).items()}
     # who is counted apart is taken out of what the rule itself is said to remove
     own = count - sum(apart.values())

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from partnerml.pairs import Lists
 from partnerml.routing._hours import is_open
 from partnerml.routing._index import index_of
+from partnerml.routing._partners import NO_ROW
 from partnerml.routing._rule import Rule
 from partnerml.routing._territory import covers, lacks_coordinates, place_words, territory_words, unsaid
 
@@ -32,7 +33,8 @@ _PLACE = ("country", "region", "postal_code", "latitude", "longitude", "vertical
 
 
 def _everybody(s: Situation) -> Bools:
-    return np.ones(len(s.snapshot), dtype=bool)
+    """Return all partners; not to be written to."""
+    return index_of(s.snapshot).everybody
 
 
 def _is_lenient(s: Situation, name: str) -> bool:
@@ -57,7 +59,8 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _is_member(s: Situation) -> Bools:
-    return index_of(s.snapshot).membership.hold(s.now)
+    found = index_of(s.snapshot)
+    return found.kept("membership", found.membership.epoch(s.now), lambda: found.membership.hold(s.now))
 
 
 def _membership_words(s: Situation, row: int) -> str:
@@ -68,7 +71,8 @@ def _membership_words(s: Situation, row: int) -> str:
 
 
 def _is_active(s: Situation) -> Bools:
-    return ~(s.snapshot.partners.paused_until > s.now)
+    found = index_of(s.snapshot)
+    return found.kept("pause", found.pauses.epoch(s.now), lambda: ~(s.snapshot.partners.paused_until > s.now))
 
 
 def _pause_words(s: Situation, row: int) -> str:
@@ -76,7 +80,8 @@ def _pause_words(s: Situation, row: int) -> str:
 
 
 def _has_consent(s: Situation) -> Bools:
-    return np.full(len(s.snapshot), s.lead.get("consent") is not False)
+    found = index_of(s.snapshot)
+    return found.nobody if s.lead.get("consent") is False else found.everybody
 
 
 def _is_not_excluded(s: Situation) -> Bools:
@@ -88,18 +93,30 @@ def _had_not(s: Situation) -> Bools:
 
 
 def _not_among(s: Situation, partners: Any) -> Bools:
-    passes, index = _everybody(s), s.snapshot.partners.index
+    if not partners:
+        return _everybody(s)
+    passes, index = _everybody(s).copy(), s.snapshot.partners.index
     passes[[index[partner] for partner in partners if partner in index]] = False
     return passes
 
 
-def _has_no_flag(s: Situation) -> Bools:
-    flagged = s.snapshot.partners.flagged
-    passes = _everybody(s)
-    for flag in s.config.flags:
-        if flag in flagged:
-            passes &= ~flagged[flag]
+def _had_not_among(s: Situation, rows: Ints) -> Bools:
+    passes, index = np.ones(len(rows), dtype=bool), s.snapshot.partners.index
+    for partner in s.had:
+        passes &= rows != index.get(partner, NO_ROW)
     return passes
+
+
+def _has_no_flag(s: Situation) -> Bools:
+    def without() -> Bools:
+        flagged = s.snapshot.partners.flagged
+        passes = _everybody(s).copy()
+        for flag in s.config.flags:
+            if flag in flagged:
+                passes &= ~flagged[flag]
+        return passes
+
+    return index_of(s.snapshot).kept("flags", s.config.flags, without)
 
 
 def _flag_words(s: Situation, row: int) -> str:
@@ -115,7 +132,8 @@ def _covers_place(s: Situation) -> Bools:
 
 
 def _no_coordinates(s: Situation) -> Bools:
-    return lacks_coordinates(s) & ~_covers_place(s)
+    lacking = lacks_coordinates(s)
+    return lacking & ~_covers_place(s) if lacking.any() else lacking
 
 
 def _territory_words(s: Situation, row: int) -> str:
@@ -136,7 +154,7 @@ def _exclusive_words(s: Situation, row: int) -> str:
 
 def _takes_vertical(s: Situation) -> Bools:
     found, codes = index_of(s.snapshot), s.encoded.covered[s.encoded.vertical[0]]
-    passes = found.masks.get(("vertical", codes.tobytes()), lambda: found.verticals.mark(codes, found.any_vertical))
+    passes = found.kept("vertical", codes.tobytes(), lambda: found.verticals.mark(codes, found.any_vertical))
     return _or_lenient(passes, s, "vertical", known="vertical" in s.lead.values)
 
 
@@ -146,14 +164,22 @@ def _vertical_words(s: Situation, row: int) -> str:
 
 
 def _is_certified(s: Situation) -> Bools:
-    passes, held, found = _everybody(s), s.snapshot.certifications, index_of(s.snapshot)
-    for name in s.lead.get("required_certifications", ()):
-        has = np.zeros(len(passes), dtype=bool)
-        if name in held.names:
-            rows = found.certifications.of_one(held.names.index(name))
-            has[held.row[rows[found.certified.hold(s.now, rows)]]] = True
-        passes &= has
-    return passes
+    held, found = s.snapshot.certifications, index_of(s.snapshot)
+    required = s.lead.get("required_certifications", ())
+    if not required:
+        return found.everybody
+
+    def certified() -> Bools:
+        passes = found.everybody.copy()
+        for name in required:
+            has = np.zeros(len(passes), dtype=bool)
+            if name in held.names:
+                rows = found.certifications.of_one(held.names.index(name))
+                has[held.row[rows[found.certified.hold(s.now, rows)]]] = True
+            passes &= has
+        return passes
+
+    return found.kept("certifications", (required, found.certified.epoch(s.now)), certified)
 
 
 def _certification_words(s: Situation, row: int) -> str:
@@ -181,7 +207,7 @@ def _lacking(s: Situation, row: int, name: str) -> str:
 def _speaks(s: Situation) -> Bools:
     found, wants = index_of(s.snapshot), s.encoded.languages
     codes = wants.wanted[wants.which[0]]
-    passes = found.masks.get(("language", codes.tobytes()), lambda: found.languages.mark(codes, found.any_language))
+    passes = found.kept("language", codes.tobytes(), lambda: found.languages.mark(codes, found.any_language))
     return _or_lenient(passes, s, "language", known="languages" in s.lead.values)
 
 
@@ -207,10 +233,14 @@ def _of_lead(s: Situation, column: str, called: str) -> str:
 
 
 def _takes_size(s: Situation) -> Bools:
+    return _takes_size_among(s, slice(None))
+
+
+def _takes_size_among(s: Situation, rows: Any) -> Bools:
     partners, amount = s.snapshot.partners, s.lead.get("amount")
-    low, high = partners.min_deal_amount, partners.max_deal_amount
+    low, high = partners.min_deal_amount[rows], partners.max_deal_amount[rows]
     if amount is None:
-        return _or_lenient(np.isnan(low) & np.isnan(high), s, "deal_size", known=False)
+        return np.isnan(low) & np.isnan(high) | _is_lenient(s, "deal_size")
     passes: Bools = ~(low > amount) & ~(high < amount)
     return passes
 
@@ -230,12 +260,17 @@ def _has_tier(s: Situation) -> Bools:
     tiers, amount = s.config.tiers, s.lead.get("amount")
     if not tiers:
         return _everybody(s)
+    if amount is None and _is_lenient(s, "tier"):
+        return _everybody(s)
+    least = max((least for least in tiers.values() if amount is None or least <= amount), default=0.0)
     found = index_of(s.snapshot)
-    own = np.array([np.inf if name == "" else tiers.get(name, 0.0) for name in found.tiers])[found.tier]
-    if amount is None:
-        return _or_lenient(own >= max(tiers.values()), s, "tier", known=False)
-    passes: Bools = own >= max((least for least in tiers.values() if least <= amount), default=0.0)
-    return passes
+
+    def high_enough() -> Bools:
+        own = np.array([np.inf if name == "" else tiers.get(name, 0.0) for name in found.tiers])
+        high: Bools = (own >= least)[found.tier]
+        return high
+
+    return found.kept("tier", (tuple(tiers.items()), least), high_enough)
 
 
 def _tier_words(s: Situation, row: int) -> str:
@@ -269,9 +304,12 @@ def _limits(s: Situation) -> tuple[tuple[str, Any, Ints], ...]:
 
 
 def _has_capacity(s: Situation) -> Bools:
-    passes = _everybody(s)
-    for _, limit, given in _limits(s):
-        passes &= ~(given >= limit)
+    return _has_capacity_among(s, slice(None))
+
+
+def _has_capacity_among(s: Situation, rows: Any) -> Bools:
+    full = [given[rows] >= limit[rows] for _, limit, given in _limits(s)]
+    passes: Bools = ~(full[0] | full[1] | full[2])
     return passes
 
 
@@ -330,7 +368,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
                 reads=("required_certifications",),
             ),
             Rule("language", "speaks one of the lead's languages", _speaks, _language_words, reads=("languages",)),
-            Rule("deal_size", "takes deals of the lead's amount", _takes_size, _size_words, reads=("amount",)),
+            Rule(
+                "deal_size",
+                "takes deals of the lead's amount",
+                _takes_size,
+                _size_words,
+                reads=("amount",),
+                among=_takes_size_among,
+            ),
             Rule(
                 "tier",
                 "has a tier for the lead's amount, by `routing.tiers`",
@@ -345,6 +390,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
                 _had_not,
                 lambda s, row: "it has had this lead before",
                 reads=(),
+                among=_had_not_among,
             ),
             Rule(
                 "capacity",
@@ -352,6 +398,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
                 _has_capacity,
                 _capacity_words,
                 reads=(),
+                among=_has_capacity_among,
             ),
             Rule(
                 "exclusive_territory",

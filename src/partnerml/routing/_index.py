@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -60,10 +61,9 @@ class Postings:
         return np.concatenate([np.zeros(0, dtype=np.int64), *(self.of_one(code) for code in dict.fromkeys(codes))])
 
     def mark(self, codes: Bools, others: Bools) -> Bools:
-        """Return which places have one of some codes, or are among others; it is not to be written to."""
+        """Return which places have one of some codes, or are among others."""
         marked = others.copy()
         marked[self.of_any(np.flatnonzero(codes).tolist())] = True
-        marked.flags.writeable = False
         return marked
 
 
@@ -85,6 +85,16 @@ class Spans:
         """Take moments, NaT where there is no beginning or no end; of several ends the first counts."""
         ends = [_integers(end, missing=_INTEGERS.max) for end in until]
         return cls(_integers(since, missing=_INTEGERS.min), np.minimum.reduce(ends))
+
+    @functools.cached_property
+    def changes(self) -> Ints:
+        """The moments at which something begins or ends to hold, in order."""
+        every = np.unique(np.concatenate([self.since, self.until]))
+        return every[(every != _INTEGERS.min) & (every != _INTEGERS.max)]
+
+    def epoch(self, moment: np.datetime64) -> int:
+        """Return how many changes there have been by a moment: between two changes, what holds is the same."""
+        return int(self.changes.searchsorted(moment.astype(np.int64), side="right"))
 
     @property
     def is_endless(self) -> bool:
@@ -121,16 +131,20 @@ class Index:
         Partners that name none.
     certifications, areas : Postings
         Rows of certifications by code, and rows of territories by country and region (`place_code`).
-    membership, certified, valid : Spans
-        Of partners, rows of certifications, and rows of territories.
+    membership, pauses, certified, valid : Spans
+        Of partners, their pauses, rows of certifications, and rows of territories.
     valid_always : bool
         Whether all rows of territories are valid at any moment.
     masks : Memory
-        Partners that take a vertical, or speak a language, of leads; as they are asked for.
+        Partners that pass a rule, by all that it goes by, as they are asked for; see `kept`.
+    everybody, nobody : array of bool, shape (n,)
+        All true, and all false.
     near, about : Memory
         Rows of territories by the place of leads, and whether each row takes a vertical; as they are asked for.
     anywhere : array of bool, shape (n,), or None
         Partners without rows of territories; None where a row begins or ends, and this depends on the moment.
+    exclusive : array of bool
+        Which rows of territories are exclusive.
     blind : bool
         Whether a circle has no centre.
     tiers : list of str
@@ -149,13 +163,17 @@ class Index:
     certifications: Postings
     areas: Postings
     membership: Spans
+    pauses: Spans
     certified: Spans
     valid: Spans
     valid_always: bool
     masks: Memory[Bools]
+    everybody: Bools
+    nobody: Bools
     near: Memory[Ints]
     about: Memory[Bools]
     anywhere: Bools | None
+    exclusive: Bools
     blind: bool
     tiers: list[str]
     tier: Ints
@@ -180,19 +198,41 @@ class Index:
             certifications=Postings.of(held.code),
             areas=Postings.of(place_code(areas.country, areas.region)),
             membership=Spans.of(partners.joined_at, partners.left_at),
+            pauses=Spans.of(np.full_like(partners.paused_until, "NaT"), partners.paused_until),
             certified=Spans.of(held.earned_at, held.expires_at, held.revoked_at),
             valid=valid,
             valid_always=valid.is_endless,
             masks=Memory(),
+            everybody=_fixed(np.ones(len(partners), dtype=bool)),
+            nobody=_fixed(np.zeros(len(partners), dtype=bool)),
             near=Memory(),
             about=Memory(),
             anywhere=areas.rows.everything.count == 0 if valid.is_endless else None,
+            exclusive=snapshot.territories["exclusive"].astype(bool),
             blind=bool((areas.circle & np.isnan(areas.point[0])).any()),
             tiers=tiers,
             tier=tier,
             places=places,
             place=place,
         )
+
+    def kept(self, rule: str, goes_by: Hashable, make: Callable[[], Bools]) -> Bools:
+        """Return who passes a rule: worked out once for each value of all that it goes by, and not to be written to.
+
+        Parameters
+        ----------
+        rule : str
+        goes_by : hashable
+            What the lead, the moment and the configuration say of it; the partners are always the same.
+        make : callable
+            Works it out.
+        """
+        return self.masks.get((rule, goes_by), lambda: _fixed(make()))
+
+
+def _fixed(mask: Bools) -> Bools:
+    mask.flags.writeable = False
+    return mask
 
 
 def _coded(values: Sequence[Any]) -> tuple[list[Any], Ints]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from partnerml.routing._situation import Situation
 
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 Mask = Callable[["Situation"], Any]
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
@@ -50,6 +51,9 @@ class Rule:
         Columns of the lead that it goes by, where it goes by nothing else but who has had the lead, what is the same
         for all leads at a moment, and what partners hold: a batch then asks it once for leads that are alike in them.
         None = it may read anything, and is asked about every lead.
+    among : callable, optional
+        Takes a `Situation` and rows, an array of int of shape (m,), and returns what `passes` says of those rows, shape
+        (m,). Where few partners are left it is asked in its place, and need not look at all of them.
 
     Raises
     ------
@@ -65,6 +69,7 @@ class Rule:
     narrows: bool = False
     apart: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
     reads: Sequence[str] | None = None
+    among: Callable[[Situation, Ints], Any] | None = None
 
     def __post_init__(self) -> None:
         if _NAME.fullmatch(self.name) is None:
@@ -82,14 +87,29 @@ class Rule:
         """
         return _checked(self.name, self.passes, situation)
 
+    def mask_of(self, situation: Situation, rows: Ints) -> Bools:
+        """Return which of the partners of some rows pass, shape (m,).
+
+        Raises
+        ------
+        ConfigError
+            If the rule returns anything else.
+        """
+        if self.among is None:
+            return self.mask(situation)[rows]
+        return _checked_shape(self.name, self.among(situation, rows), len(rows))
+
     def counted_apart(self, situation: Situation) -> dict[str, Bools]:
         """Return which partners are counted under other names."""
         return {name: _checked(name, mask, situation) for name, mask in self.apart.items()}
 
 
 def _checked(name: str, passes: Mask, situation: Situation) -> Bools:
-    found = np.asarray(passes(situation))
-    n = len(situation.snapshot)
+    return _checked_shape(name, passes(situation), len(situation.snapshot))
+
+
+def _checked_shape(name: str, passes: Any, n: int) -> Bools:
+    found = np.asarray(passes)
     if found.dtype != np.bool_ or found.shape != (n,):
         raise ConfigError(
             f"rule {name!r} must return an array of bool of shape ({n},), one for each partner; got {found.dtype} of "

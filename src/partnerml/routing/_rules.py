@@ -117,7 +117,10 @@ def _named(name: str, key: str) -> Rule:
             f"routing.{key}: there is no rule {name!r}{nearest(name, known)} (known: {', '.join(known)}); make "
             f"your own known by register_rule or an entry point of {ENTRY_POINTS}"
         )
-    return dataclasses.replace(found, passes=_guarded(name, found.passes), failed=_guarded(name, found.failed))
+    among = None if found.among is None else _guarded(name, found.among)
+    return dataclasses.replace(
+        found, passes=_guarded(name, found.passes), failed=_guarded(name, found.failed), among=among
+    )
 
 
 def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -48,14 +48,20 @@ class Held:
 
 def held(situation: Situation) -> Held:
     """Return whose territories hold the lead."""
-    index, exclusive = index_of(situation.snapshot), situation.snapshot.territories["exclusive"]
+    index = index_of(situation.snapshot)
     holds, anywhere = _holding(situation, _NOTHING_UNKNOWN), index.anywhere
     if anywhere is None:
-        anywhere = ~_partners(situation, np.flatnonzero(index.valid.hold(situation.now)))
+        valid = index.valid
+        anywhere = index.kept(
+            "anywhere",
+            valid.epoch(situation.now),
+            lambda: ~_partners(situation, np.flatnonzero(valid.hold(situation.now))),
+        )
+    alone = holds[index.exclusive[holds]]
     return Held(
         anywhere=anywhere,
         by_any=_partners(situation, holds),
-        exclusively=_partners(situation, holds[exclusive[holds].astype(bool)]),
+        exclusively=_partners(situation, alone) if len(alone) else index.nobody,
     )
 
 
@@ -77,7 +83,7 @@ def lacks_coordinates(situation: Situation) -> Bools:
     """Return the partners who fail for want of coordinates alone, the lead's or those of a circle; shape (n,)."""
     areas, blind = situation.snapshot.facts.territories, bool(np.isnan(situation.encoded.point[0, 0]))
     if not blind and not index_of(situation.snapshot).blind:
-        return np.zeros(len(situation.snapshot), dtype=bool)
+        return index_of(situation.snapshot).nobody
     holds = _holding(situation, frozenset((POINT,)))
     unknown = np.isnan(areas.point[0, holds]) | blind
     return _partners(situation, holds[areas.circle[holds] & unknown]) & ~situation.territory.by_any
