@@ -8,7 +8,6 @@ One range join and one aggregate with a filter for each feature, in DuckDB.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import _harness as harness
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument("--cut-offs", type=int, default=len(harness.AS_OF))
     parser.add_argument("--recorded", action="store_true")
     args = parser.parse_args()
-    started = time.perf_counter()
+    clock = harness.Clock()
     with duckdb.connect() as con:
         for setting in (f"threads={harness.THREADS}", "TimeZone='UTC'", "preserve_insertion_order=false"):
             con.execute(f"SET {setting}")
@@ -68,7 +67,7 @@ def main() -> None:
         statement = query(args.folder, [row[0] for row in found], recorded=args.recorded, cut_offs=args.cut_offs)
         con.execute(f"COPY ({statement}) TO '{args.out}' (FORMAT parquet)")
         columns = con.execute(f"DESCRIBE SELECT * FROM '{args.out}'").fetchall()
-    print(f"{time.perf_counter() - started:.2f} s, {len(columns) - 2} features")
+    print(clock.told(len(columns) - 2))
 
 
 if __name__ == "__main__":

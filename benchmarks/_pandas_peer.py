@@ -13,7 +13,6 @@ cut-offs at midnight for granted.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import _harness as harness
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("--recorded", action="store_true")
     parser.add_argument("--style", choices=("texts", "categories", "tuned"), default="categories")
     args = parser.parse_args()
-    started = time.perf_counter()
+    clock = harness.Clock()
     partners = pd.Index(pd.read_parquet(args.folder / "partners.parquet")["partner_id"])
     events = read(args.folder, recorded=args.recorded, categories=args.style != "texts")
     types = sorted(events["event_type"].unique())
@@ -124,7 +123,7 @@ def main() -> None:
         parts.append(features.assign(partner_id=partners, as_of=moment))
     whole = pd.concat(parts, ignore_index=True)
     whole.to_parquet(args.out)
-    print(f"{time.perf_counter() - started:.2f} s, {whole.shape[1] - 2} features")
+    print(clock.told(whole.shape[1] - 2))
 
 
 if __name__ == "__main__":
