@@ -108,6 +108,7 @@ def snapshot_of(
             accounts=_table(eco, "accounts"),
             leads=_leads(eco, since=at - eco.config.routing.duplicates.window),
             assignments=_table(eco, "assignments"),
+            held=_held(eco, at),
             scorer=scorer,
             known=known,
             config=eco.config.routing,
@@ -172,6 +173,14 @@ def _leads(eco: Ecosystem, *, since: dt.datetime) -> pa.Table | None:
         return None
     rows = eco.table("leads")
     return eco.backend.to_pyarrow(rows.filter(rows.created_at >= since.replace(tzinfo=None)))
+
+
+def _held(eco: Ecosystem, at: dt.datetime) -> pa.Table | dict[str, Any]:
+    """Return the leads that partners hold open by then; none where no table tells how leads end."""
+    from partnerml.features._pair_outcomes import held_leads
+
+    held = held_leads(eco, as_of=at.replace(tzinfo=None)) if eco.has("assignments") else None
+    return {} if held is None else held
 
 
 def _deals(eco: Ecosystem) -> pa.Table | None:

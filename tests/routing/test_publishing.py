@@ -117,6 +117,32 @@ def test_tables_are_those_of_today(close, published):
     assert ((opened.acceptance > 0) & (opened.acceptance < 1)).all()
 
 
+def test_open_leads_are_those_that_were_held_that_day(close, published):
+    """Held against a walk over the rows: given before, and not known by then to be refused, closed or a closed deal."""
+    day = pd.Timestamp(DAY).tz_localize(None)
+    naive = {name: close.tables[name].to_pandas() for name in ("assignments", "deals")}
+    for frame in naive.values():
+        for name in frame.select_dtypes("datetimetz"):
+            frame[name] = frame[name].dt.tz_convert("UTC").dt.tz_localize(None)
+    deals = naive["deals"]
+    closed = deals[deals["outcome"].isin(["won", "lost", "cancelled"]) & deals["closed_at"].notna()]
+    known = closed.get("closed_recorded_at", closed["closed_at"]).fillna(closed["closed_at"])
+    ended = set(zip(closed["lead_id"][known < day], closed["partner_id"][known < day], strict=True))
+    held = set()
+    for row in naive["assignments"].itertuples():
+        if row.assigned_at >= day or (row.lead_id, row.partner_id) in ended:
+            continue
+        refused = row.response in ("declined", "expired", "withdrawn")
+        answered = row.responded_at if pd.notna(row.responded_at) else row.assigned_at
+        over = row.outcome in ("won", "lost", "cancelled")
+        recorded = getattr(row, "closed_recorded_at", None)
+        when = next((at for at in (recorded, row.closed_at) if pd.notna(at)), row.assigned_at)
+        if not (refused and answered < day) and not (over and when < day):
+            held.add((row.lead_id, row.partner_id))
+    assert held
+    assert set(Snapshot.open(published).held) == held
+
+
 def test_a_day_begins_at_midnight(eco, close):
     with pytest.raises(ConfigError, match="a snapshot is as of 00:00 UTC of a day"):
         snapshot_of(eco, as_of="2025-01-13T09:00", model=close.model)

@@ -19,6 +19,8 @@ from partnerml.features._stream import MONEY, deal_shares, seen_at
 from partnerml.pairs import SIZE_EDGES
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from partnerml.ecosystem import Ecosystem
 
 EXACT = "decimal(38, 0)"  # microseconds: sums of them in any order
@@ -66,8 +68,29 @@ def open_leads(eco: Ecosystem, pairs: pd.DataFrame) -> np.ndarray:
     return held_open
 
 
+def held_leads(eco: Ecosystem, *, as_of: datetime) -> pa.Table | None:
+    """Return which leads partners hold open just before a moment, as `open_leads` counts them.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    as_of : datetime
+        Naive UTC.
+
+    Returns
+    -------
+    pyarrow.Table or None
+        ``lead_id`` and ``partner_id``; None where no table tells how leads end: all of them would be held for ever.
+    """
+    if not eco.has("assignments", "outcome") and not eco.has("deals", "closed_at", "lead_id"):
+        return None
+    held = _held(eco)
+    held = held.filter((_.assigned_at < as_of) & ~(_.released_at < as_of).fill_null(False))
+    return eco.backend.to_pyarrow(held.select("lead_id", "partner_id").distinct())
+
+
 def _held(eco: Ecosystem) -> ibis.Table:
-    """Return ``partner_id``, ``assigned_at`` and ``released_at`` (null while open) of every assignment."""
+    """Return ``lead_id``, ``partner_id``, ``assigned_at`` and ``released_at`` (null while open) of assignments."""
     rows = eco.table("assignments")
     rows = rows.select("lead_id", "partner_id", "assigned_at", *(c for c in _OF_HOLDING if c in rows.columns))
     never = ibis.null(MOMENT)
@@ -93,7 +116,7 @@ def _held(eco: Ecosystem) -> ibis.Table:
     end = ibis.least(far, *(e.coalesce(far) for e in ends)) if ends else far
     # nothing is released before it was given
     end = ibis.greatest(end, rows.assigned_at)
-    return rows.select("partner_id", "assigned_at", released_at=(end < far).ifelse(end, never))
+    return rows.select("lead_id", "partner_id", "assigned_at", released_at=(end < far).ifelse(end, never))
 
 
 _OF_HOLDING = ("response", "responded_at", "outcome", "closed_at", "closed_recorded_at")

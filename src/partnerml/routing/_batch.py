@@ -147,7 +147,7 @@ def assign_all(
     # prices of the day are for leads that come one by one; the auction finds its own
     opened = opened.as_published()
     free = _free(ledger, opened, leads, moment=moment)
-    fold, _ = ledger.standing(now=moment)
+    fold, _ = ledger.standing(now=moment, capacity=opened.way.capacity)
     load = fold.load(opened.way.capacity, moment)
     candidates = Candidates(Looking(opened, load, moment=moment), free, opened.config.batch.candidates)
     room = opened.way.capacity.free(load, np.arange(len(opened.snapshot)))

@@ -3,6 +3,9 @@
 The ledger writes every unit that is taken or given back as an entry and never changes one. A fold of the entries up to
 some number is the state at that moment; to know the next, only the entries after it are read. Reading all counters of
 100,000 partners for each lead would cost more than the decision.
+
+Leads that partners hold and that the ledger has never given to anybody, such as those from before it, are counted by
+the tables of the snapshot; once the ledger gives such a lead to somebody, it alone counts it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import dataclasses
 import datetime as dt
 import functools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,7 +32,7 @@ _QUARTER = 900
 
 
 class Entry(NamedTuple):
-    """Units that were taken (positive) or given back (negative)."""
+    """Units that were taken (positive) or given back (negative) for a lead."""
 
     seq: int
     partner_id: str
@@ -38,6 +41,7 @@ class Entry(NamedTuple):
     d_day: int
     d_week: int
     d_open: int
+    lead_id: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +57,9 @@ class PartnerCapacity:
         The zone of each partner, as a place in `zones`.
     per_day, per_week, max_open : array of float, shape (n,)
         Limits; NaN = unlimited.
+    held : mapping of str to tuple of int
+        Leads that partners hold open by the tables of the snapshot, with their rows. A lead that the ledger has given
+        to anybody is the ledger's to count.
     """
 
     partner_id: Sequence[str]
@@ -61,9 +68,10 @@ class PartnerCapacity:
     per_day: Floats
     per_week: Floats
     max_open: Floats
+    held: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, partners: Partners, *, time_zone: str = "UTC") -> PartnerCapacity:
+    def of(cls, partners: Partners, *, time_zone: str = "UTC", held: Iterable[tuple[str, str]] = ()) -> PartnerCapacity:
         """Take them from the partners of a snapshot.
 
         Parameters
@@ -71,7 +79,13 @@ class PartnerCapacity:
         partners : Partners
         time_zone : str
             Of partners that have none.
+        held : iterable of (str, str)
+            Leads that partners hold open, and by whom: ``lead_id``, ``partner_id``.
         """
+        rows: dict[str, tuple[int, ...]] = {}
+        for lead_id, partner_id in held:
+            if (row := partners.index.get(partner_id)) is not None:
+                rows[lead_id] = (*rows.get(lead_id, ()), row)
         return cls(
             partner_id=partners.partner_id.tolist(),
             zones=(*partners.time_zones, time_zone),
@@ -79,12 +93,19 @@ class PartnerCapacity:
             per_day=partners.capacity_per_day,
             per_week=partners.capacity_per_week,
             max_open=partners.max_open_leads,
+            held=rows,
         )
 
     @functools.cached_property
     def rows(self) -> Mapping[str, int]:
         """The row of each partner."""
         return {partner: row for row, partner in enumerate(self.partner_id)}
+
+    @functools.cached_property
+    def held_each(self) -> Ints:
+        """How many leads each partner holds open by the tables of the snapshot, shape (n,)."""
+        rows = [row for rows in self.held.values() for row in rows]
+        return np.bincount(np.array(rows, dtype=np.int64), minlength=len(self.partner_id)).astype(np.int64)
 
     def limits(self, row: int) -> Limits:
         """Return the limits of a partner."""
@@ -130,10 +151,15 @@ class Fold:
         Units of days and weeks.
     since : int
         Days before this one are not in it, nor the weeks before the one that holds it.
+    held : collection of str, or None
+        Leads that are looked out for; None = all.
+    given : set of str
+        Those of them that somebody was given.
     """
 
-    def __init__(self, *, seq: int = 0, since: int = 0) -> None:
-        self.seq, self.since = seq, since
+    def __init__(self, *, seq: int = 0, since: int = 0, held: Collection[str] | None = None) -> None:
+        self.seq, self.since, self.held = seq, since, held
+        self.given: set[str] = set()
         self.open: dict[str, int] = defaultdict(int)
         self.day: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self.week: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -144,6 +170,8 @@ class Fold:
             self.seq = entry.seq
             if entry.d_open:
                 self.open[entry.partner_id] += entry.d_open
+                if self.held is None or entry.lead_id in self.held:
+                    self.given.add(entry.lead_id)
             if entry.d_day:
                 self.day[entry.day][entry.partner_id] += entry.d_day
             if entry.d_week:
@@ -164,6 +192,9 @@ class Aligned:
         self._day = _spread(capacity, {day: fold.day.get(day, {}) for day in set(days.tolist())}, self._days)
         self._week = _spread(capacity, {week: fold.week.get(week, {}) for week in set(weeks.tolist())}, self._weeks)
         self._open = _spread(capacity, {0: fold.open}, np.zeros(len(capacity.partner_id), dtype=np.int64))
+        self._held = capacity.held_each.copy()
+        self._given: set[str] = set()
+        self._take_over(lead_id for lead_id in fold.given if lead_id in capacity.held)
 
     def serves(self, capacity: PartnerCapacity, moment: dt.datetime) -> bool:
         """Tell whether it is that of a snapshot, and no partner has another day or week by then."""
@@ -179,6 +210,8 @@ class Aligned:
     def add(self, entries: Iterable[Entry]) -> None:
         """Take in the next entries."""
         for entry in entries:
+            if entry.lead_id in self.capacity.held:
+                self._take_over((entry.lead_id,))
             row = self.capacity.rows.get(entry.partner_id)
             if row is None:  # it has left the snapshot
                 continue
@@ -191,7 +224,20 @@ class Aligned:
     @property
     def load(self) -> Load:
         """The load as it is now; what comes later does not change it."""
-        return Load(day=self._day.copy(), week=self._week.copy(), open=self._open.copy())
+        return Load(day=self._day.copy(), week=self._week.copy(), open=self._open + self._held)
+
+    def held(self, partner_id: str) -> int:
+        """Return how many of a partner's open leads are not the ledger's."""
+        row = self.capacity.rows.get(partner_id)
+        return 0 if row is None else int(self._held[row])
+
+    def _take_over(self, leads: Iterable[str]) -> None:
+        """Leave leads that the snapshot counts to the ledger, which has given them to somebody."""
+        for lead_id in leads:
+            if lead_id not in self._given:
+                self._given.add(lead_id)
+                for row in self.capacity.held[lead_id]:
+                    self._held[row] -= 1
 
 
 def _quarter(moment: dt.datetime) -> int:

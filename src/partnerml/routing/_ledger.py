@@ -304,11 +304,11 @@ class Ledger:
         self._database.settle()
         return count
 
-    def standing(self, *, now: Moment) -> tuple[Fold, dict[str, float]]:
-        """Return what partners have been given by a moment, and what round robin owes them."""
+    def standing(self, *, now: Moment, capacity: PartnerCapacity) -> tuple[Fold, dict[str, float]]:
+        """Return what the partners of a snapshot have been given by a moment, and what round robin owes them."""
         with self._database.reading() as connection:
             credit = {row.partner_id: row.credit for row in connection.execute(queries.CREDITS)}
-            return queries.counted(connection, zoned(now, name="now")), credit
+            return queries.counted(connection, zoned(now, name="now"), held=capacity.held), credit
 
     def fold_until(self, entry: int, *, moment: dt.datetime) -> Fold:
         """Return what partners had been given when an entry was the last, as of a moment."""

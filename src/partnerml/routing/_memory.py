@@ -45,11 +45,15 @@ class Memory:
 
     def load(self, connection: sa.Connection, capacity: PartnerCapacity, moment: dt.datetime) -> Load:
         """Return what partners have been given."""
-        self._follow(connection, moment)
+        self._follow(connection, capacity, moment)
         self._load_read = True
         if self._aligned is None or not self._aligned.serves(capacity, moment):
             self._aligned = Aligned(self._fold or Fold(), capacity, moment)
         return self._aligned.load
+
+    def held(self, partner_id: str) -> int:
+        """Return how many of a partner's open leads in the load of this turn are not the ledger's."""
+        return self._aligned.held(partner_id) if self._load_read and self._aligned is not None else 0
 
     def last_entry(self, connection: sa.Connection) -> int:
         """Return the number of the last entry that the load of this turn is made of."""
@@ -92,13 +96,15 @@ class Memory:
         self._known.add(queries.LEADS_AFTER.all(connection, after))
         return self._known
 
-    def _follow(self, connection: sa.Connection, moment: dt.datetime) -> None:
+    def _follow(self, connection: sa.Connection, capacity: PartnerCapacity, moment: dt.datetime) -> None:
         fold = self._fold
         kept = queries.beginning(moment - _KEPT)[0]
         if fold is None or not kept <= fold.since <= day_number((moment - dt.timedelta(days=1)).date()):
-            self._fold, self._aligned = queries.counted(connection, moment), None
+            self._fold, self._aligned = queries.counted(connection, moment, held=capacity.held), None
             return
         fresh = [Entry(*row) for row in queries.ENTRIES_AFTER.all(connection, {"last": fold.seq})]
         fold.add(fresh)
+        if fold.held is not capacity.held:
+            queries.look_out(connection, fold, capacity.held)
         if self._aligned is not None:
             self._aligned.add(fresh)

@@ -78,6 +78,12 @@ class NewOffer:
     week: int
     limits: Limits
 
+    def beside(self, held: int) -> NewOffer:
+        """Return the offer with the limit of open leads that remains beside some that the ledger does not count."""
+        if not held or self.limits.open is None:
+            return self
+        return dataclasses.replace(self, limits=self.limits._replace(open=self.limits.open - held))
+
 
 @dataclasses.dataclass(frozen=True)
 class Held:

@@ -55,7 +55,7 @@ class Opened:
         check_hours(config.hours)
         _check_weights(snapshot)
         _check_zones(snapshot)
-        capacity = PartnerCapacity.of(snapshot.partners, time_zone=config.hours.time_zone)
+        capacity = PartnerCapacity.of(snapshot.partners, time_zone=config.hours.time_zone, held=snapshot.held)
         seed = int(snapshot.versions.get("seed", 0))
         return cls(snapshot, Way(rules_of(config), capacity, snapshot.id, seed=seed, reasons=reasons))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from partnerml.routing._ready import Ready
 from partnerml.routing._schema import DAY, OPEN, WEEK, maybe_moment, moment_of
 
 _LONGEST_ID = 200
+_AT_ONCE = 500  # values in one list of a query
 # a fold begins so long before the moment: somewhere it is still the day before, and clocks of machines differ
 _BEFORE = dt.timedelta(days=2)
 
@@ -85,16 +86,22 @@ _ENTRY = (
     entries.d_day,
     entries.d_week,
     entries.d_open,
+    leads.lead_id,
 )
-ENTRIES_AFTER = Ready(sa.select(*_ENTRY).where(entries.seq > bindparam("last")).order_by(entries.seq))
-ENTRIES_UNTIL = (
-    sa.select(*_ENTRY)
-    .where(
-        entries.seq <= bindparam("last"),
-        sa.or_(entries.d_open != 0, entries.week >= bindparam("week")),
-    )
-    .order_by(entries.seq)
+_ENTRIES = sa.select(*_ENTRY).select_from(
+    tables.entries.join(tables.offers, offers.offer == entries.offer).join(tables.leads, leads.lead == offers.lead)
 )
+ENTRIES_AFTER = Ready(_ENTRIES.where(entries.seq > bindparam("last")).order_by(entries.seq))
+GIVEN = (
+    sa.select(leads.lead_id)
+    .distinct()
+    .select_from(tables.leads.join(tables.offers))
+    .where(leads.lead_id.in_(bindparam("those", expanding=True)))
+)
+ENTRIES_UNTIL = _ENTRIES.where(
+    entries.seq <= bindparam("last"),
+    sa.or_(entries.d_open != 0, entries.week >= bindparam("week")),
+).order_by(entries.seq)
 LAST_ENTRY = sa.select(sa.func.coalesce(sa.func.max(entries.seq), 0))
 COUNTERS = sa.select(counters.kind, counters.period, counters.partner_id, counters.units).where(
     counters.units > 0,
@@ -174,16 +181,33 @@ def beginning(moment: dt.datetime) -> tuple[int, int]:
     return day_number(date), week_number(date)
 
 
-def counted(connection: sa.Connection, moment: dt.datetime) -> Fold:
-    """Return the fold of all entries, from the counters that the database keeps."""
+def counted(connection: sa.Connection, moment: dt.datetime, *, held: Collection[str]) -> Fold:
+    """Return the fold of all entries, from the counters that the database keeps.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    moment : datetime
+    held : collection of str
+        Leads that are looked out for: the fold tells which of them somebody was given.
+    """
     day, week = beginning(moment)
     fold = Fold(seq=connection.execute(LAST_ENTRY).scalar_one(), since=day)
+    look_out(connection, fold, held)
     for kind, period, partner_id, units in connection.execute(COUNTERS, {"day": day, "week": week}):
         if kind == OPEN:
             fold.open[partner_id] = units
         else:
             (fold.day if kind == DAY else fold.week)[period][partner_id] = units
     return fold
+
+
+def look_out(connection: sa.Connection, fold: Fold, held: Collection[str]) -> None:
+    """Let a fold of all entries look out for other leads."""
+    fold.held, fold.given = held, set()
+    every = list(held)
+    for start in range(0, len(every), _AT_ONCE):
+        fold.given.update(connection.execute(GIVEN, {"those": every[start : start + _AT_ONCE]}).scalars())
 
 
 def folded(connection: sa.Connection, moment: dt.datetime, *, last: int) -> Fold:

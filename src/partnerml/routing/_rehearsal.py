@@ -98,7 +98,7 @@ class Rehearsal:
         situation = self.opened.situation(lead, moment, self._load(moment), had=past.had, matches=found)
         # whatever the age of the snapshot: a past day is made up anew by the one in use
         outcome = decide(situation, way=self.opened.way, number=past.number, credit=self._credit)
-        self._take(self.opened.written(outcome, moment=moment))
+        self._take(self.opened.written(outcome, moment=moment), lead.lead_id)
         self._credit |= outcome.credit or {}
         created = micros(keys.created_at or moment)
         row = _Row(len(self._partners), lead.lead_id, created, keys.account_id, keys.domain, keys.name, keys.country)
@@ -112,14 +112,14 @@ class Rehearsal:
             self._aligned = Aligned(self._fold, capacity, moment)
         return self._aligned.load
 
-    def _take(self, told: dict[str, Any]) -> None:
+    def _take(self, told: dict[str, Any], lead_id: str) -> None:
         """Count what a decision gives a partner, as the ledger would."""
         offer, held = told.get("offer"), told.get("held")
         given = offer or held
         if given is None:
             return
         units = units_of(HELD if offer is None else OFFERED, ASKED)
-        self._count([Entry(self._fold.seq + 1, given.partner_id, given.day, given.week, *units)])
+        self._count([Entry(self._fold.seq + 1, given.partner_id, given.day, given.week, *units, lead_id)])
 
     def _count(self, entries: Sequence[Entry]) -> None:
         self._fold.add(entries)
@@ -131,7 +131,7 @@ def dry_run(
     ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.datetime, progress: Progress
 ) -> list[Decision]:
     """Return what leads would get now; those that have a decision keep it."""
-    rehearsal = Rehearsal(opened, *ledger.standing(now=moment))
+    rehearsal = Rehearsal(opened, *ledger.standing(now=moment, capacity=opened.way.capacity))
     decisions = []
     for lead in progress.track(leads, "leads", total=len(leads)):
         stands, past, matches = _in_ledger(ledger, opened, lead, moment=moment)
@@ -191,7 +191,7 @@ def _freed(opened: Opened, overdue: Offer | None) -> tuple[Entry, ...]:
     if overdue is None:
         return ()
     taken = opened.held(overdue.partner_id, overdue.offer_id, overdue.way, overdue.offered_at)
-    return (Entry(0, overdue.partner_id, taken.day, taken.week, *units_of(EXPIRED, overdue.way)),)
+    return (Entry(0, overdue.partner_id, taken.day, taken.week, *units_of(EXPIRED, overdue.way), overdue.lead_id),)
 
 
 def beside(was: Iterable[Decision | None], would: Iterable[Decision]) -> pd.DataFrame:

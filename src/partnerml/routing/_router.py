@@ -448,8 +448,8 @@ class Router:
         moment = _moment(now)
         with self._swap:
             opened, window = self._opened, self._window.copy()
-        fold, _ = self.ledger.standing(now=moment)
         capacity = opened.way.capacity
+        fold, _ = self.ledger.standing(now=moment, capacity=capacity)
         room = capacity.free(fold.load(capacity, moment), np.arange(len(opened.snapshot)))
         prices = window.prices(room, expected=expected or len(window))
         priced = opened.priced(prices, self._book.keep(prices))

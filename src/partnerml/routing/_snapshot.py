@@ -19,17 +19,18 @@ from partnerml.errors import DataError
 from partnerml.moments import Moment, moment
 from partnerml.pairs import PartnerFacts, shrunken
 from partnerml.routing._names import domain_key, normalised
+from partnerml.routing._offers import ACCEPTED, DECLINED, EXPIRED, OUTCOMES, WITHDRAWN
 from partnerml.routing._partners import NO_ROW, Accounts, Certifications, Deals, Partners, moments, rows_of, zoned
 from partnerml.routing._scorer import RateScorer, Scorer
 from partnerml.routing._situation import Match
-from partnerml.routing._tables import canonical, column
+from partnerml.routing._tables import canonical, column, held_leads
 
 Floats = npt.NDArray[np.float64]
 
 TABLES = ("partners", "territories", "certifications", "deals", "accounts", "leads")
-_REFUSED = ("declined", "expired", "withdrawn")
-_ACCEPTED = "accepted"
-_ANSWERS = (_ACCEPTED, "declined", "expired")
+HELD = "held"
+_REFUSED = (DECLINED, EXPIRED, WITHDRAWN)
+_ANSWERED = (ACCEPTED, DECLINED, EXPIRED)
 _TALLIES = ("closed", "won", "days", "sized", "amount")
 _EVERYTHING = "all"
 _ABOUT = ("country", "region", "postal_code", "latitude", "longitude", "verticals", "languages")
@@ -47,7 +48,7 @@ class Snapshot:
     as_of : datetime
         Zoned UTC.
     tables : mapping of str to pyarrow.Table
-        What it is made of: canonical tables with current values.
+        What it is made of: canonical tables with current values, and ``held``, the leads that partners hold open.
     partners : Partners
         Current values, which the rules read; everything below is aligned with its rows.
     facts : PartnerFacts
@@ -97,6 +98,7 @@ class Snapshot:
         accounts: Any = None,
         leads: Any = None,
         assignments: Any = None,
+        held: Any = None,
         cells: Any = None,
         scorer: Scorer | None = None,
         prices: Any = None,
@@ -114,6 +116,10 @@ class Snapshot:
         assignments : table, optional
             Tells which partner has a lead (without it the column ``partner_id`` of `leads` does), and how often
             partners accept (without it, always).
+        held : table, optional
+            Which leads partners hold open by then (``lead_id``, ``partner_id``): they take room until the ledger gives
+            them to somebody. By default those of `assignments` that are neither refused nor closed, if it tells any
+            outcome.
         cells : table, optional
             Tallies of past deals and leads where `known` is not given: ``partner_id``, ``dimension`` (``vertical``,
             ``country``, ``size``, or ``all`` for the whole of a partner), ``value``, ``closed``, ``won``, ``days``
@@ -135,6 +141,7 @@ class Snapshot:
         given = dict(zip(TABLES, (partners, territories, certifications, deals, accounts, leads), strict=True))
         tables = {name: canonical(name, table) for name, table in given.items()}
         made = canonical("assignments", assignments)
+        tables[HELD] = held_leads(_open(made) if held is None else held)
         if assignments is not None:
             tables["leads"] = _with_partner(tables["leads"], made)
         return cls.of_tables(
@@ -197,6 +204,12 @@ class Snapshot:
 
     def __len__(self) -> int:
         return len(self.partners)
+
+    @property
+    def held(self) -> list[tuple[str, str]]:
+        """The leads that partners hold open by the tables, and by whom; none where it was written without them."""
+        rows = self.tables.get(HELD)
+        return [] if rows is None else list(zip(column(rows, "lead_id"), column(rows, "partner_id"), strict=True))
 
     @functools.cached_property
     def leads(self) -> tuple[Match, ...]:
@@ -267,6 +280,15 @@ def _with_partner(leads: pa.Table, assignments: pa.Table) -> pa.Table:
     return leads.set_column(leads.schema.get_field_index("partner_id"), "partner_id", held)
 
 
+def _open(assignments: pa.Table) -> dict[str, Any] | None:
+    """Return the assignments that are neither refused nor closed."""
+    if assignments["outcome"].null_count == len(assignments):  # nothing tells how leads end
+        return None
+    made = (column(assignments, name) for name in ("lead_id", "partner_id", "response", "outcome"))
+    rows = [each[:2] for each in zip(*made, strict=True) if each[2] not in _REFUSED and each[3] not in OUTCOMES]
+    return dict(zip(("lead_id", "partner_id"), zip(*rows, strict=True), strict=False))
+
+
 def acceptance_rates(assignments: pa.Table, partner_id: Sequence[str]) -> Floats:
     """Return how likely each partner accepts an offer: its share of those answered, drawn toward everybody's.
 
@@ -276,9 +298,9 @@ def acceptance_rates(assignments: pa.Table, partner_id: Sequence[str]) -> Floats
     answered, accepted = np.zeros(len(index)), np.zeros(len(index))
     for partner, response in zip(column(assignments, "partner_id"), column(assignments, "response"), strict=True):
         row = index.get(partner)
-        if row is not None and response in _ANSWERS:
+        if row is not None and response in _ANSWERED:
             answered[row] += 1.0
-            accepted[row] += response == _ACCEPTED
+            accepted[row] += response == ACCEPTED
     if not answered.any():
         return np.ones(len(index))
     rates: Floats = shrunken(accepted, answered, accepted.sum() / answered.sum())

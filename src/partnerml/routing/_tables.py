@@ -50,7 +50,7 @@ _KEPT: Mapping[str, tuple[str, ...]] = {
     "accounts": ("account_id", "name", "domain", "country", "owner_partner_id"),
     # with the partner that has the lead, or had it last
     "leads": ("lead_id", "created_at", "account_id", "account_name", "domain", "country", "partner_id"),
-    "assignments": ("lead_id", "partner_id", "assigned_at", "response"),
+    "assignments": ("lead_id", "partner_id", "assigned_at", "response", "outcome"),
 }
 _MORE: Mapping[str, Mapping[str, Type]] = {"leads": {"partner_id": Type.ID}}
 
@@ -83,6 +83,19 @@ def canonical(name: str, given: Any) -> pa.Table:
             raise DataError(f"{name}: {column} is null in {nulls} row(s); a snapshot needs it in all of them")
     _check_key(name, made, [column for column in table.key if column in kept])
     return made.take(_order(made, _ORDER[name], keyed=bool(table.key))).combine_chunks()
+
+
+def held_leads(given: Any) -> pa.Table:
+    """Return which leads partners hold open, ``lead_id`` and ``partner_id``, each pair once, in order.
+
+    Parameters
+    ----------
+    given : DataFrame, pyarrow.Table, mapping of str to sequence, or None
+    """
+    columns, n = _columns(given)
+    made = pa.table({name: _typed(columns.get(name), n, Type.ID, f"held.{name}") for name in ("lead_id", "partner_id")})
+    made = made.group_by(made.column_names, use_threads=False).aggregate([])
+    return made.sort_by([(name, "ascending") for name in made.column_names]).combine_chunks()
 
 
 def column(table: pa.Table, name: str) -> list[Any]:

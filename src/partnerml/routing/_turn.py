@@ -245,6 +245,8 @@ class Turn:
             after_credit=state[1],
             matches=json.dumps(self._matched) if self._matched else None,
         )
+        if isinstance(given, NewOffer):  # of the open leads, the database counts only its own
+            given = given.beside(self._memory.held(given.partner_id))
         if given is not None:
             self._give(lead, seq, given, by, reason)
         self.owe(credit or {})
