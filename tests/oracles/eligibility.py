@@ -150,8 +150,10 @@ def capacity(world, lead, partner):
 
 
 def territory(world, lead, partner):
+    if all(area["partner_id"] != partner["partner_id"] for area in world.get("territories", [])):
+        return True
     own = _own_areas(world, partner)
-    return not own or any(_inside(world, lead, area, lenient=_lenient(world, "territory")) for area in own)
+    return any(_inside(world, lead, area, lenient=_lenient(world, "territory")) for area in own)
 
 
 def only_coordinates_lack(world, lead, partner):

@@ -305,8 +305,8 @@ def test_territories_hold_from_their_beginning_until_their_end(column):
                 ]
             },
         ),
-        ({"country": "DE"}, {"territories": [{"partner_id": "p0", "country": "FR", "valid_from": AS_OF}]}),
-        ({"country": "DE"}, {"territories": [{"partner_id": "p0", "country": "FR", "valid_to": AS_OF}]}),
+        ({"country": "DE"}, {"territories": [{"partner_id": "p0", "country": "DE", "valid_from": AS_OF}]}),
+        ({"country": "DE"}, {"territories": [{"partner_id": "p0", "country": "DE", "valid_to": AS_OF}]}),
     ],
 )
 def test_what_begins_or_ends_does_so_for_the_leads_of_one_snapshot_too(lead, tables):

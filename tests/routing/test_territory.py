@@ -1,5 +1,7 @@
 """Territories: which rows hold a lead, what is lenient, and what fails for want of coordinates alone."""
 
+import datetime as dt
+
 import pytest
 from tests.routing.situations import situation
 
@@ -8,6 +10,7 @@ from partnerml.routing._decision import Removed
 from partnerml.routing._eligibility import eligible, why_not
 from partnerml.routing._rules import rules_of
 from partnerml.routing._territory import covers, lacks_coordinates
+from partnerml.routing._territory_of_many import Holders
 
 MUNICH = {"latitude": 48.14, "longitude": 11.58}
 AUGSBURG = {"latitude": 48.37, "longitude": 10.90}  # 57 km away
@@ -63,6 +66,25 @@ def test_one_row_is_enough_and_none_means_anywhere():
     areas = [{"partner_id": "p0", "country": "FR"}, {"partner_id": "p0", "country": "DE"}]
     areas += [{"partner_id": "p1", "country": "FR"}]
     assert covers(situation({"country": "DE"}, 3, territories=areas), lenient=False).tolist() == [True, False, True]
+
+
+def test_who_has_only_rows_that_are_not_valid_may_go_nowhere():
+    now = situation().moment
+    day = dt.timedelta(days=1)
+    areas = [
+        {"partner_id": "p0", "country": "DE", "valid_to": now},
+        {"partner_id": "p1", "country": "DE", "valid_from": now + day},
+        {"partner_id": "p2", "country": "DE", "valid_to": now},
+        {"partner_id": "p2", "valid_from": now - day, "valid_to": now + day},
+    ]
+    s = situation({"country": "DE"}, 4, territories=areas)
+    wanted = [False, False, True, True]
+    assert covers(s, lenient=False).tolist() == wanted
+    assert covers(s, lenient=True).tolist() == wanted
+    (among_many,) = Holders(s.snapshot, s.now).of(s.encoded)
+    assert (among_many.anywhere | among_many.by_any).tolist() == wanted
+    (failed,) = why_not(s, rules_of(s.config), 0)
+    assert failed.evidence.startswith("none of its territories is valid at the time; the lead is DE")
 
 
 def test_those_who_fail_for_want_of_coordinates_are_counted_apart():

@@ -141,7 +141,9 @@ def _territory_words(s: Situation, row: int) -> str:
     missing = sorted(unsaid(s))
     lacking = f" and does not tell its {_listed(missing)}" if missing else ""
     blind = "; it fails for want of coordinates alone" if _no_coordinates(s)[row] else ""
-    return f"its territories are {_listed([*territory_words(s, row)])}; {lead}{lacking}{blind}"
+    own = territory_words(s, row)
+    told = f"its territories are {_listed(own)}" if own else "none of its territories is valid at the time"
+    return f"{told}; {lead}{lacking}{blind}"
 
 
 def _exclusive(s: Situation) -> Bools:

@@ -141,8 +141,8 @@ class Index:
         All true, and all false.
     near, about : Memory
         Rows of territories by the place of leads, and whether each row takes a vertical; as they are asked for.
-    anywhere : array of bool, shape (n,), or None
-        Partners without rows of territories; None where a row begins or ends, and this depends on the moment.
+    anywhere : array of bool, shape (n,)
+        Partners without rows of territories, valid or not: one whose rows have all expired has no place left.
     exclusive : array of bool
         Which rows of territories are exclusive.
     blind : bool
@@ -172,7 +172,7 @@ class Index:
     nobody: Bools
     near: Memory[Ints]
     about: Memory[Bools]
-    anywhere: Bools | None
+    anywhere: Bools
     exclusive: Bools
     blind: bool
     tiers: list[str]
@@ -207,7 +207,7 @@ class Index:
             nobody=_fixed(np.zeros(len(partners), dtype=bool)),
             near=Memory(),
             about=Memory(),
-            anywhere=areas.rows.everything.count == 0 if valid.is_endless else None,
+            anywhere=areas.rows.everything.count == 0,
             exclusive=snapshot.territories["exclusive"].astype(bool),
             blind=bool((areas.circle & np.isnan(areas.point[0])).any()),
             tiers=tiers,

@@ -1,6 +1,7 @@
 """Who holds a lead: territories that are valid at its moment, exclusive ones among them.
 
-The conditions of a row all apply; of several rows one is enough; a partner without valid rows may go anywhere.
+The conditions of a row all apply; of several rows one is enough. A partner without rows may go anywhere; one whose rows
+have all expired, or are yet to begin, nowhere: it was given places, and these are not its own any more.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Held:
     Attributes
     ----------
     anywhere : array of bool, shape (n,)
-        Partners without valid rows.
+        Partners without rows, valid or not.
     by_any : array of bool, shape (n,)
         Partners of whom a valid row holds the lead.
     exclusively : array of bool, shape (n,)
@@ -49,17 +50,10 @@ class Held:
 def held(situation: Situation) -> Held:
     """Return whose territories hold the lead."""
     index = index_of(situation.snapshot)
-    holds, anywhere = _holding(situation, _NOTHING_UNKNOWN), index.anywhere
-    if anywhere is None:
-        valid = index.valid
-        anywhere = index.kept(
-            "anywhere",
-            valid.epoch(situation.now),
-            lambda: ~_partners(situation, np.flatnonzero(valid.hold(situation.now))),
-        )
+    holds = _holding(situation, _NOTHING_UNKNOWN)
     alone = holds[index.exclusive[holds]]
     return Held(
-        anywhere=anywhere,
+        anywhere=index.anywhere,
         by_any=_partners(situation, holds),
         exclusively=_partners(situation, alone) if len(alone) else index.nobody,
     )

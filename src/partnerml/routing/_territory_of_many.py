@@ -41,10 +41,7 @@ class Holders:
         self._row: Ints = snapshot.territories["row"]
         self._exclusive = snapshot.territories["exclusive"].astype(bool)
         self._memory = Memory[Ints](_MOST)
-        anywhere = self._index.anywhere
-        if anywhere is None:
-            anywhere = ~marked(self._n, self._row[self._index.valid.hold(now)])
-        self._anywhere = anywhere
+        self._anywhere = self._index.anywhere
 
     def of(self, leads: Leads) -> list[Held]:
         """Return what `held` says of each lead, encoded against ``Snapshot.facts``."""
