@@ -77,6 +77,57 @@ def test_rank_tells_what_route_does_and_writes_nothing(router):
         router.rank(lead(), top=0)
 
 
+DEAL = {
+    "deal_id": "d1",
+    "partner_id": "p3",
+    "registered_at": "2026-05-20",
+    "registration_status": "approved",
+    "outcome": "open",
+}
+ENGAGED = {
+    "registered_deal": {"deals": [{**DEAL, "account_id": "a1"}]},
+    "existing_owner": {"accounts": [{"account_id": "a1", "owner_partner_id": "p3"}]},
+    "duplicate": {"leads": [{"lead_id": "l0", "created_at": "2026-05-30", "account_id": "a1", "partner_id": "p1"}]},
+    "fallback": {"config": {"offers": {"limit": 1}}},
+    "assigned": {},
+    "held_back": {"config": {"hold_back": True}, "prices": {"p0": 9.0, "p1": 9.0, "p2": 9.0, "p3": 9.0}},
+}
+
+
+@pytest.mark.parametrize("kind", ENGAGED)
+def test_rank_is_of_those_that_route_chooses_from(kind):
+    with Router.open(snapshot(4, p=P, **ENGAGED[kind])) as router:
+        if kind == "fallback":  # as many partners have had it as may
+            first = router.route(lead(account_id="a1"), now=NOW)
+            with router.ledger.turn(moment=NOW) as turn:
+                turn.respond(first.offer_id, "declined")
+        told = router.rank(lead(account_id="a1"), now=NOW)
+        decision = router.route(lead(account_id="a1"), now=NOW)
+    assert told.attrs == {"status": decision.status, "why": decision.why}
+    partners = told["partner_id"].tolist()
+    if kind in ("registered_deal", "existing_owner"):
+        assert (decision.status, partners) == (kind, [decision.partner_id])
+        assert told[["p_win", "utility", "propensity"]].isna().all(axis=None)
+    elif kind == "assigned":
+        assert partners == ["p0", "p1", "p2", "p3"]
+        assert told["propensity"].tolist() == [1.0, 0.0, 0.0, 0.0]
+    elif kind == "held_back":
+        assert decision.status == "fallback"
+        assert told["propensity"].tolist() == [0.0] * 4
+    else:
+        assert (decision.status, partners) == (kind, [])
+
+
+def test_rank_of_a_lead_that_has_a_decision_tells_it_and_who_would_follow(router):
+    decision = router.route(lead(), now=NOW)
+    told = router.rank(lead(), now=NOW)
+    assert told.attrs == {"status": "assigned", "why": decision.why, "decision_id": decision.decision_id}
+    assert told["partner_id"].tolist() == ["p1", "p2", "p3"]
+    with pytest.raises(DataError, match="routed before with other values of amount"):
+        router.rank(lead(amount=5), now=NOW)
+    assert router.respond(decision.offer_id, "declined", now=NOW).partner_id == "p1"
+
+
 def test_rank_of_a_lead_that_nobody_may_get_is_empty():
     with Router.open(snapshot([{"min_deal_amount": 100.0}])) as router:
         assert router.rank(lead(amount=5), now=NOW).empty

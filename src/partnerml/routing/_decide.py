@@ -220,35 +220,6 @@ def _held_back(case: Case, allowed: Eligible, rows: Ints, candidates: Candidates
     return Outcome(case.decision(kinds.FALLBACK, why, funnel=allowed.funnel, n_eligible=len(allowed.rows)), found)
 
 
-def considered(
-    situation: Situation,
-    way: Way,
-    rows: Ints,
-    *,
-    number: int = 0,
-    credit: Mapping[str, float] | None = None,
-) -> Considered:
-    """Return what the policy makes of some eligible partners; nobody is chosen.
-
-    Parameters
-    ----------
-    situation : Situation
-    way : Way
-    rows : array of int, shape (m,)
-        Of the eligible.
-    number : int
-        How many decisions the lead has had before.
-    credit : mapping of str to float, optional
-        What round robin owes partners.
-    """
-    if not len(rows):
-        nothing = np.zeros(0)
-        return Considered(rows, nothing, nothing, nothing, nothing, nothing)
-    case = Case(situation, way, number)
-    kept, candidates, choice = _choice(case, rows, credit or {})
-    return _considered(case, kept, candidates, choice.probabilities)
-
-
 def _choice(case: Case, rows: Ints, credit: Mapping[str, float]) -> tuple[Ints, Candidates, Choice]:
     """Return who is scored in full, what the policy sees of them, and whom it takes."""
     config, lead_id = case.situation.config, case.situation.lead.lead_id

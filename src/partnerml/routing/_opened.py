@@ -75,6 +75,10 @@ class Opened:
         way = dataclasses.replace(self.way, prices_id=None)
         return dataclasses.replace(self, snapshot=self.published or self.snapshot, way=way, published=None)
 
+    def without_reasons(self) -> Self:
+        """Return the same, which does not tell what moved the score of whom it chooses."""
+        return dataclasses.replace(self, way=dataclasses.replace(self.way, reasons=False))
+
     def row(self, partner_id: str) -> int:
         """Return the row of a partner.
 

@@ -15,9 +15,8 @@ from partnerml.errors import ConfigError, DataError, InputError
 from partnerml.moments import Moment
 from partnerml.moments import moment as zoned
 from partnerml.progress import Progress
-from partnerml.routing._decide import considered
 from partnerml.routing._decision import ASSIGNED, DUPLICATE, OVERRIDDEN, Decision, id_of
-from partnerml.routing._eligibility import Failed, eligible, why_not
+from partnerml.routing._eligibility import Failed, why_not
 from partnerml.routing._lead import Lead, LeadTable
 from partnerml.routing._ledger import Ledger
 from partnerml.routing._offers import EXPIRED, OVERRIDE, Offer
@@ -27,7 +26,7 @@ from partnerml.routing._prices import Window
 from partnerml.routing._pricing import PriceBook
 from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._snapshot_files import current
-from partnerml.routing._standing import after_answer, follow, is_due, standing
+from partnerml.routing._standing import after_answer, follow, is_due, latest_of, standing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +139,7 @@ class Router:
     # one lead
 
     def rank(self, lead: Payload, *, top: int = 5, now: Moment | None = None) -> pd.DataFrame:
-        """Return the best partners for a lead, as things stand; nothing is written.
+        """Return whom `route` would choose from for a lead, as things stand; nothing is written.
 
         Parameters
         ----------
@@ -154,31 +153,31 @@ class Router:
         -------
         DataFrame
             ``rank``, ``partner_id``, ``p_win``, ``price``, ``utility``, ``propensity`` (with what probability the
-            policy chooses it) and ``free`` (how many leads more it may be offered), the best first.
+            policy chooses it) and ``free`` (how many leads more it may be offered), the best first. ``attrs`` tells
+            ``status`` and ``why`` of the decision that `route` would return. Where a rule of engagement names the
+            partner, it is the only row and was not scored; a lead that nobody would get has no rows, unless it would
+            be held back for its price. Of a lead that has a decision, ``decision_id`` is in ``attrs`` too, and the rows
+            are those that would follow.
+
+        Raises
+        ------
+        DataError
+            If the lead is not one, or came before with another payload.
+        ModelError
+            If the snapshot is too old.
         """
-        import pandas as pd
+        from partnerml.routing._ranking import ranking
 
         if top < 1:
             raise ConfigError(f"top must be at least 1, got {top}")
         moment, opened, asked = _moment(now), self._opened, Lead.of(lead)
         opened.check_age(moment)
         with self.ledger.turn(asked.lead_id, moment=moment) as turn:
+            latest = latest_of(turn, asked)
             situation, number, credit = opened.situation_in(turn, asked), turn.number, opened.credit_in(turn)
-        rows = eligible(situation, opened.way.rules).rows
-        found = considered(situation, opened.way, rows, number=number, credit=credit)
-        best = np.argsort(-found.utility, kind="stable")[:top]
-        ids = opened.snapshot.partners.partner_id[found.rows[best]]
-        return pd.DataFrame(
-            {
-                "rank": np.arange(1, len(best) + 1),
-                "partner_id": pd.array(list(ids), dtype="str"),
-                "p_win": found.p[best],
-                "price": opened.snapshot.prices[found.rows[best]],
-                "utility": found.utility[best],
-                "propensity": found.probability[best],
-                "free": found.free[best],
-            }
-        )
+        outcome = opened.without_reasons().decide(situation, number=number, credit=credit)
+        stands = None if latest is None or is_due(latest, moment) else Decision.from_json(latest.text)
+        return ranking(opened, situation, outcome, top=top, stands=stands)
 
     def route(self, lead: Payload, *, now: Moment | None = None) -> Decision:
         """Decide who gets a lead, make the offer, and write both into the ledger.
