@@ -182,4 +182,4 @@ def test_what_is_remembered_is_counted_once_and_goes_when_there_is_too_much_of_m
         thread.start()
     for thread in threads:
         thread.join()
-    assert memory._held == sum(array.size for array in memory._arrays.values()) <= 50
+    assert memory._held == sum(array.size for array in memory._values.values()) <= 50

@@ -57,12 +57,15 @@ def eligible(
     ask : callable, optional
         Returns the mask of a rule, where it may be known already; by default each is asked.
     """
-    left = _Left.all_of(len(situation.snapshot))
+    left = _Left.all_of(situation.index.everybody)
     funnel: list[Removed] = []
     for rule in rules:
         kept = left.passing(rule, situation, ask)
         if rule.narrows and not kept.count:
             kept = left
+        if kept is left:  # it removed nobody
+            funnel.append(Removed(rule.name, 0, left.count))
+            continue
         funnel += _steps(situation, rule, left, kept)
         left = kept
     return Eligible(left.rows, tuple(funnel))
@@ -71,12 +74,12 @@ def eligible(
 class _Left:
     """Who has passed so far: a mark for each partner while they are many, and their rows once they are few."""
 
-    def __init__(self, n: int, count: int, *, marks: Bools | None = None, rows: Ints | None = None) -> None:
-        self._n, self.count, self._marks, self._rows = n, count, marks, rows
+    def __init__(self, everybody: Bools, count: int, *, marks: Bools | None = None, rows: Ints | None = None) -> None:
+        self._everybody, self.count, self._marks, self._rows = everybody, count, marks, rows
 
     @classmethod
-    def all_of(cls, n: int) -> Self:
-        return cls(n, n, marks=np.ones(n, dtype=bool))
+    def all_of(cls, everybody: Bools) -> Self:
+        return cls(everybody, len(everybody), marks=everybody)
 
     @property
     def rows(self) -> Ints:
@@ -90,18 +93,26 @@ class _Left:
     def marks(self) -> Bools:
         """Which partners they are, shape (n,)."""
         if self._marks is None:
-            self._marks = np.zeros(self._n, dtype=bool)
+            self._marks = np.zeros(len(self._everybody), dtype=bool)
             self._marks[self._rows] = True
         return self._marks
 
     def passing(self, rule: Rule, situation: Situation, ask: Callable[[Rule, Situation], Bools] | None) -> _Left:
         """Return those of them who pass a rule."""
-        if self.count * _FEW <= self._n:
-            found = rule.mask_of(situation, self.rows) if ask is None else ask(rule, situation)[self.rows]
-            rows = self.rows[found]
-            return _Left(self._n, len(rows), rows=rows)
-        marks = self.marks & (rule.mask(situation) if ask is None else ask(rule, situation))
-        return _Left(self._n, int(np.count_nonzero(marks)), marks=marks)
+        few = self.count * _FEW <= len(self._everybody)
+        if few and ask is None and rule.among is not None:
+            return self._of_rows(rule.mask_among(situation, self.rows))
+        mask = rule.mask(situation) if ask is None else ask(rule, situation)
+        if mask is self._everybody:  # as most rules say of most leads: nothing is to be counted
+            return self
+        if few:
+            return self._of_rows(mask[self.rows])
+        marks = self.marks & mask
+        return _Left(self._everybody, int(np.count_nonzero(marks)), marks=marks)
+
+    def _of_rows(self, found: Bools) -> _Left:
+        rows = self.rows[found]
+        return _Left(self._everybody, len(rows), rows=rows)
 
 
 def why_not(situation: Situation, rules: Sequence[Rule], row: int) -> tuple[Failed, ...]:
@@ -141,8 +152,10 @@ def _steps(situation: Situation, rule: Rule, before: _Left, after: _Left) -> lis
     count, left = before.count - after.count, after.count
     if not count or not rule.apart:
         return [Removed(rule.name, count, left)]
-    removed = before.marks & ~after.marks
-    apart = {name: int(np.count_nonzero(mask & removed)) for name, mask in rule.counted_apart(situation).items()}
+    apart = {
+        name: 0 if mask is situation.index.nobody else int(np.count_nonzero(mask & before.marks & ~after.marks))
+        for name, mask in rule.counted_apart(situation).items()
+    }
     # who is counted apart is taken out of what the rule itself is said to remove
     own = count - sum(apart.values())
     steps, so_far = [Removed(rule.name, own, left + count - own)], left + count - own

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from partnerml.pairs import Lists
 from partnerml.routing._hours import is_open
-from partnerml.routing._index import index_of
 from partnerml.routing._partners import NO_ROW
 from partnerml.routing._rule import Rule
 from partnerml.routing._territory import covers, lacks_coordinates, place_words, territory_words, unsaid
@@ -34,7 +33,7 @@ _PLACE = ("country", "region", "postal_code", "latitude", "longitude", "vertical
 
 def _everybody(s: Situation) -> Bools:
     """Return all partners; not to be written to."""
-    return index_of(s.snapshot).everybody
+    return s.index.everybody
 
 
 def _is_lenient(s: Situation, name: str) -> bool:
@@ -59,7 +58,7 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _is_member(s: Situation) -> Bools:
-    found = index_of(s.snapshot)
+    found = s.index
     return found.kept("membership", found.membership.epoch(s.now), lambda: found.membership.hold(s.now))
 
 
@@ -71,7 +70,7 @@ def _membership_words(s: Situation, row: int) -> str:
 
 
 def _is_active(s: Situation) -> Bools:
-    found = index_of(s.snapshot)
+    found = s.index
     return found.kept("pause", found.pauses.epoch(s.now), lambda: ~(s.snapshot.partners.paused_until > s.now))
 
 
@@ -80,7 +79,7 @@ def _pause_words(s: Situation, row: int) -> str:
 
 
 def _has_consent(s: Situation) -> Bools:
-    found = index_of(s.snapshot)
+    found = s.index
     return found.nobody if s.lead.get("consent") is False else found.everybody
 
 
@@ -116,7 +115,7 @@ def _has_no_flag(s: Situation) -> Bools:
                 passes &= ~flagged[flag]
         return passes
 
-    return index_of(s.snapshot).kept("flags", s.config.flags, without)
+    return s.index.kept("flags", s.config.flags, without)
 
 
 def _flag_words(s: Situation, row: int) -> str:
@@ -133,7 +132,7 @@ def _covers_place(s: Situation) -> Bools:
 
 def _no_coordinates(s: Situation) -> Bools:
     lacking = lacks_coordinates(s)
-    return lacking & ~_covers_place(s) if lacking.any() else lacking
+    return lacking if lacking is s.index.nobody else lacking & ~_covers_place(s)
 
 
 def _territory_words(s: Situation, row: int) -> str:
@@ -155,7 +154,7 @@ def _exclusive_words(s: Situation, row: int) -> str:
 
 
 def _takes_vertical(s: Situation) -> Bools:
-    found, codes = index_of(s.snapshot), s.encoded.covered[s.encoded.vertical[0]]
+    found, codes = s.index, s.encoded.covered[s.encoded.vertical[0]]
     passes = found.kept("vertical", codes.tobytes(), lambda: found.verticals.mark(codes, found.any_vertical))
     return _or_lenient(passes, s, "vertical", known="vertical" in s.lead.values)
 
@@ -166,7 +165,7 @@ def _vertical_words(s: Situation, row: int) -> str:
 
 
 def _is_certified(s: Situation) -> Bools:
-    held, found = s.snapshot.certifications, index_of(s.snapshot)
+    held, found = s.snapshot.certifications, s.index
     required = s.lead.get("required_certifications", ())
     if not required:
         return found.everybody
@@ -207,7 +206,7 @@ def _lacking(s: Situation, row: int, name: str) -> str:
 
 
 def _speaks(s: Situation) -> Bools:
-    found, wants = index_of(s.snapshot), s.encoded.languages
+    found, wants = s.index, s.encoded.languages
     codes = wants.wanted[wants.which[0]]
     passes = found.kept("language", codes.tobytes(), lambda: found.languages.mark(codes, found.any_language))
     return _or_lenient(passes, s, "language", known="languages" in s.lead.values)
@@ -265,12 +264,12 @@ def _has_tier(s: Situation) -> Bools:
     if amount is None and _is_lenient(s, "tier"):
         return _everybody(s)
     least = max((least for least in tiers.values() if amount is None or least <= amount), default=0.0)
-    found = index_of(s.snapshot)
+    found = s.index
 
     def high_enough() -> Bools:
-        own = np.array([np.inf if name == "" else tiers.get(name, 0.0) for name in found.tiers])
-        high: Bools = (own >= least)[found.tier]
-        return high
+        own = [np.inf if name == "" else tiers.get(name, 0.0) for name in found.tiers]
+        high = np.array([height >= least for height in own], dtype=bool)
+        return np.asarray(high[found.tier])
 
     return found.kept("tier", (tuple(tiers.items()), least), high_enough)
 
@@ -283,7 +282,7 @@ def _tier_words(s: Situation, row: int) -> str:
 
 
 def _is_at_work(s: Situation) -> Bools:
-    found, hours = index_of(s.snapshot), s.config.hours
+    found, hours = s.index, s.config.hours
     at_work = [is_open(hours, zone, country, s.moment, region=region) for zone, country, region in found.places]
     passes: Bools = np.array(at_work, dtype=bool)[found.place]
     return passes

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from partnerml.routing._snapshot import Snapshot
 
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Moments = npt.NDArray[np.datetime64]
 _REGIONS, _SHIFT = 1 << 32, 2  # more than any vocabulary has; codes begin at -2
@@ -90,7 +91,8 @@ class Spans:
     def changes(self) -> Ints:
         """The moments at which something begins or ends to hold, in order."""
         every = np.unique(np.concatenate([self.since, self.until]))
-        return every[(every != _INTEGERS.min) & (every != _INTEGERS.max)]
+        changes: Ints = every[(every != _INTEGERS.min) & (every != _INTEGERS.max)]
+        return changes
 
     def epoch(self, moment: np.datetime64) -> int:
         """Return how many changes there have been by a moment: between two changes, what holds is the same."""
@@ -117,6 +119,32 @@ def _integers(moments: Moments, *, missing: int) -> Ints:
     return np.where(np.isnat(moments), missing, moments.astype("datetime64[us]").astype(np.int64))
 
 
+class Near(NamedTuple):
+    """Rows of territories that hold the leads of a place and a vertical at a time, but for their circles.
+
+    Attributes
+    ----------
+    rows : array of int, shape (k,)
+        Those without a circle.
+    circles : array of int, shape (c,)
+        Those that hold a lead if it lies in their circle.
+    point : array, shape (3, c)
+        Where those circles lie, as unit vectors.
+    chord : array, shape (c,)
+        The square of their longest chord.
+    """
+
+    rows: Ints
+    circles: Ints
+    point: Floats
+    chord: Floats
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return sum(part.size for part in self)
+
+
 @dataclasses.dataclass(frozen=True)
 class Index:
     """The lists of a snapshot's partners, by what is in them.
@@ -139,8 +167,10 @@ class Index:
         Partners that pass a rule, by all that it goes by, as they are asked for; see `kept`.
     everybody, nobody : array of bool, shape (n,)
         All true, and all false.
-    near, about : Memory
-        Rows of territories by the place of leads, and whether each row takes a vertical; as they are asked for.
+    near : Memory
+        Rows of territories by the place and the vertical of leads, and by the time; as they are asked for.
+    told : Memory
+        Features of pairs that are told of in words, shape (n, p), by the column of leads that they depend on.
     anywhere : array of bool, shape (n,)
         Partners without rows of territories, valid or not: one whose rows have all expired has no place left.
     exclusive : array of bool
@@ -170,8 +200,8 @@ class Index:
     masks: Memory[Bools]
     everybody: Bools
     nobody: Bools
-    near: Memory[Ints]
-    about: Memory[Bools]
+    near: Memory[Near]
+    told: Memory[Floats]
     anywhere: Bools
     exclusive: Bools
     blind: bool
@@ -206,7 +236,7 @@ class Index:
             everybody=_fixed(np.ones(len(partners), dtype=bool)),
             nobody=_fixed(np.zeros(len(partners), dtype=bool)),
             near=Memory(),
-            about=Memory(),
+            told=Memory(),
             anywhere=areas.rows.everything.count == 0,
             exclusive=snapshot.territories["exclusive"].astype(bool),
             blind=bool((areas.circle & np.isnan(areas.point[0])).any()),
@@ -227,7 +257,12 @@ class Index:
         make : callable
             Works it out.
         """
-        return self.masks.get((rule, goes_by), lambda: _fixed(make()))
+
+        def mask() -> Bools:
+            made = make()
+            return self.everybody if made.all() else _fixed(made)
+
+        return self.masks.get((rule, goes_by), mask)
 
 
 def _fixed(mask: Bools) -> Bools:

@@ -85,32 +85,32 @@ class Rule:
         ConfigError
             If the rule returns anything else.
         """
-        return _checked(self.name, self.passes, situation)
+        found = self.passes(situation)
+        # which all rules of partnerml share
+        if found is situation.index.everybody:
+            return situation.index.everybody
+        return _checked(self.name, found, len(situation.snapshot))
 
-    def mask_of(self, situation: Situation, rows: Ints) -> Bools:
-        """Return which of the partners of some rows pass, shape (m,).
+    def mask_among(self, situation: Situation, rows: Ints) -> Bools:
+        """Return which of the partners of some rows pass, by `among`, shape (m,).
 
         Raises
         ------
         ConfigError
             If the rule returns anything else.
         """
-        if self.among is None:
-            return self.mask(situation)[rows]
-        return _checked_shape(self.name, self.among(situation, rows), len(rows))
+        assert self.among is not None, "asked only of rules that have it"
+        return _checked(self.name, self.among(situation, rows), len(rows))
 
     def counted_apart(self, situation: Situation) -> dict[str, Bools]:
         """Return which partners are counted under other names."""
-        return {name: _checked(name, mask, situation) for name, mask in self.apart.items()}
+        n = len(situation.snapshot)
+        return {name: _checked(name, mask(situation), n) for name, mask in self.apart.items()}
 
 
-def _checked(name: str, passes: Mask, situation: Situation) -> Bools:
-    return _checked_shape(name, passes(situation), len(situation.snapshot))
-
-
-def _checked_shape(name: str, passes: Any, n: int) -> Bools:
+def _checked(name: str, passes: Any, n: int) -> Bools:
     found = np.asarray(passes)
-    if found.dtype != np.bool_ or found.shape != (n,):
+    if found.dtype.kind != "b" or found.shape != (n,):
         raise ConfigError(
             f"rule {name!r} must return an array of bool of shape ({n},), one for each partner; got {found.dtype} of "
             f"shape {found.shape}"

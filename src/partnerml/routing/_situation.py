@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from partnerml.pairs import LEAD_COLUMNS, Leads
-from partnerml.routing._index import index_of
+from partnerml.routing._index import Index, index_of
 from partnerml.routing._lead import Lead
 from partnerml.routing._territory import Held, held
 
@@ -120,11 +120,16 @@ class Situation:
     beforehand: Beforehand | None = None
 
     @functools.cached_property
+    def index(self) -> Index:
+        """What partners have, by what it is."""
+        return index_of(self.snapshot)
+
+    @functools.cached_property
     def encoded(self) -> Leads:
         """The lead against the vocabularies of the snapshot's current values, which the rules read."""
         if self.beforehand is not None:
             return self.beforehand.encoded
-        return index_of(self.snapshot).one.encode(self.lead.values)
+        return self.index.one.encode(self.lead.values)
 
     @functools.cached_property
     def territory(self) -> Held:

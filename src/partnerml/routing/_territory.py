@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from partnerml.pairs import Lists, areas_hold, chord
-from partnerml.routing._index import Index, index_of, place_code
+from partnerml.routing._index import Index, Near, place_code
 
 if TYPE_CHECKING:
     from partnerml.pairs._facts import Territories
@@ -49,7 +49,7 @@ class Held:
 
 def held(situation: Situation) -> Held:
     """Return whose territories hold the lead."""
-    index = index_of(situation.snapshot)
+    index = situation.index
     holds = _holding(situation, _NOTHING_UNKNOWN)
     alone = holds[index.exclusive[holds]]
     return Held(
@@ -76,8 +76,8 @@ def covers(situation: Situation, *, lenient: bool) -> Bools:
 def lacks_coordinates(situation: Situation) -> Bools:
     """Return the partners who fail for want of coordinates alone, the lead's or those of a circle; shape (n,)."""
     areas, blind = situation.snapshot.facts.territories, bool(np.isnan(situation.encoded.point[0, 0]))
-    if not blind and not index_of(situation.snapshot).blind:
-        return index_of(situation.snapshot).nobody
+    if not blind and not situation.index.blind:
+        return situation.index.nobody
     holds = _holding(situation, frozenset((POINT,)))
     unknown = np.isnan(areas.point[0, holds]) | blind
     return _partners(situation, holds[areas.circle[holds] & unknown]) & ~situation.territory.by_any
@@ -142,7 +142,7 @@ def _spots(values: Mapping[str, Any]) -> list[str]:
 
 def _holding(situation: Situation, unknown: frozenset[str]) -> Ints:
     """Return the valid rows that hold the lead, if they do not ask for what is unknown."""
-    facts, lead, index = situation.snapshot.facts, situation.encoded, index_of(situation.snapshot)
+    facts, lead, index = situation.snapshot.facts, situation.encoded, situation.index
     if not unknown:
         return _holding_all(situation, index)
     if unknown & {_COUNTRY, _REGION}:
@@ -159,28 +159,21 @@ def _holding_all(situation: Situation, index: Index) -> Ints:
     What they ask of its country, region, postal code and vertical is looked up: many leads are alike in those.
     """
     areas, lead = situation.snapshot.facts.territories, situation.encoded
-    place = int(lead.country[0]), int(lead.region[0])
+    place, covered = (int(lead.country[0]), int(lead.region[0])), lead.covered[lead.vertical[0]]
 
-    def near() -> Ints:
+    def near() -> Near:
         rows, postal = rows_near(index, *place), lead.postal[0]
-        found: Ints = rows[(areas.prefix[rows] == _NOTHING) | (areas.prefix[rows] == postal[areas.length[rows]])]
-        return found
+        rows = rows[(areas.prefix[rows] == _NOTHING) | (areas.prefix[rows] == postal[areas.length[rows]])]
+        about = areas.verticals.rows.everything.fold(covered[areas.verticals.item], np.logical_or, empty=True)
+        rows = rows[about[rows] & index.valid.hold(situation.now, rows)]
+        circles = rows[areas.circle[rows]]
+        return Near(rows[~areas.circle[rows]], circles, areas.point[:, circles], areas.chord[circles])
 
-    def about() -> Bools:
-        covered = lead.covered[lead.vertical[0], areas.verticals.item]
-        found: Bools = areas.verticals.rows.everything.fold(covered, np.logical_or, empty=True)
-        return found
-
-    rows = index.near.get((place, lead.postal.tobytes()), near)
-    rows = rows[index.about.get(lead.covered[lead.vertical[0]].tobytes(), about)[rows]]
-    if not index.valid_always:
-        rows = rows[index.valid.hold(situation.now, rows)]
-    round_ = areas.circle[rows]
-    if round_.any():
-        within = ~round_
-        within[round_] = chord(areas.point[:, rows[round_]], lead.point) <= areas.chord[rows[round_]]
-        rows = rows[within]
-    return rows
+    epoch = 0 if index.valid_always else index.valid.epoch(situation.now)
+    found = index.near.get((place, lead.postal.tobytes(), covered.tobytes(), epoch), near)
+    if not len(found.circles):
+        return found.rows
+    return np.concatenate([found.rows, found.circles[chord(found.point, lead.point) <= found.chord]])
 
 
 def rows_near(index: Index, country: int, region: int) -> Ints:

@@ -31,10 +31,9 @@ def facts(situation: Situation, row: int) -> tuple[str, ...]:
     lead, pair = situation.lead, Pairing(situation.encoded, situation.snapshot.facts, 0, np.array([row]))
     # only what is told of, since each takes time
     names = [_DISTANCE if lead.get("latitude") is not None else _LEVEL]
-    names += [] if lead.get("vertical") is None else [_CLOSED, _WON]
-    names += [_SPOKEN] if lead.get("languages") else []
     names += [] if lead.get("source_partner_id") is None else [_SOURCE]
     value = dict(zip(names, pair.features(names)[0].tolist(), strict=True))
+    value |= _kept(situation, row, "vertical", _CLOSED, _WON) | _kept(situation, row, "languages", _SPOKEN)
     told = (
         _near(pair, value),
         _record(situation, value, row),
@@ -44,6 +43,17 @@ def facts(situation: Situation, row: int) -> tuple[str, ...]:
         *_busy(situation, row),
     )
     return tuple(words for words in told if words)
+
+
+def _kept(situation: Situation, row: int, column: str, *names: str) -> dict[str, float]:
+    """Return features that depend on one column of the lead, found for all partners at once; none where it is null."""
+    word, facts = situation.lead.get(column), situation.snapshot.facts
+    if word is None:
+        return {}
+    every = situation.index.told.get(
+        (column, word), lambda: Pairing(situation.encoded, facts, 0, slice(None)).features(names)
+    )
+    return dict(zip(names, every[row].tolist(), strict=True))
 
 
 def _near(pair: Pairing, value: Mapping[str, float]) -> str:
