@@ -241,7 +241,7 @@ def test_deletions_are_announced_by_a_rebuild(backend, tmp_path):
         assert store.update(eco, LAST, rebuild=True).rows_read == 70
         same(from_cells(eco, store, rows, wanted), from_raw(eco, rows, wanted))
         store.update(eco, LAST + made.DAY)
-        assert {path.name for path in tmp_path.glob("*.parquet")} == {
+        assert {path.name for path in tmp_path.glob("*.arrow")} == {
             *store.index.files(),
             manifest.load(tmp_path).partners,
         }
@@ -269,7 +269,7 @@ def test_a_killed_update_leaves_the_old_state(backend, tmp_path, monkeypatch, br
         same(from_cells(eco, store, rows, wanted, AS_OF[:2]), from_raw(eco, rows, wanted, AS_OF[:2]))
         store.update(eco, LAST)
         named = {*store.index.files(), manifest.load(tmp_path).partners}
-        assert {path.name for path in tmp_path.glob("*.parquet")} == named
+        assert {path.name for path in tmp_path.glob("*.arrow")} == named
         with spine(eco, AS_OF) as all_rows:
             same(from_cells(eco, store, all_rows, wanted), from_raw(eco, all_rows, wanted))
 
@@ -323,7 +323,7 @@ def test_what_cannot_be_read_says_so(backend, tmp_path):
         store.update(eco, LAST)
         with lock(tmp_path, purpose="a test"), pytest.raises(BusyError, match="a test"):
             store.update(eco, LAST)
-        for path in tmp_path.glob("cells-*.parquet"):
+        for path in tmp_path.glob("cells-*.arrow"):
             path.write_bytes(b"PAR1")
         with pytest.raises(SourceError, match=r"cells-.*cannot be read.*build the cells anew"):
             from_cells(eco, store, rows, catalogue(("events__all__count__ever",)))

@@ -32,12 +32,12 @@ class Piece:
         The update that made it; it holds no row that was added in a later one.
     rows : int
     file : str
-        Name of the Parquet file.
+        Name of the file.
     group : int
-        Number of its row group.
+        Number of its group of rows there.
     totals : int
-        How many row groups with totals over all event types follow it: none for a day, of which they are hardly
-        fewer; two where some rows are not the partner's own; else one for both.
+        How many groups with totals over all event types follow it: two where some rows are not the partner's own,
+        else one for both.
     """
 
     level: int

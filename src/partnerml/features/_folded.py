@@ -209,10 +209,10 @@ def without(rows: Columns, names: Sequence[str]) -> Columns:
     return {name: column for name, column in rows.items() if name not in names}
 
 
-def to_arrow(rows: Columns) -> pa.Table:
+def to_arrow(rows: Columns) -> pa.RecordBatch:
     """Return folded rows as they are stored: most columns as their distance from another one, which mostly is 0."""
     n = len(rows["kind"])
-    return pa.table(
+    return pa.record_batch(
         {
             name: pa.array(_distance(name, rows) if name in rows else np.zeros(n, dtype="int32")).cast(kind)
             for name, kind in TYPES.items()
@@ -220,15 +220,16 @@ def to_arrow(rows: Columns) -> pa.Table:
     )
 
 
-def from_arrow(table: pa.Table, names: Sequence[str]) -> Columns:
+def from_arrow(batch: pa.RecordBatch, names: Sequence[str]) -> Columns:
     """Return columns of what `to_arrow` made."""
-    rows = {name: table[name].to_numpy() for name in table.column_names}
+    rows = {name: column.to_numpy() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     return {name: _distance(name, rows) for name in names}
 
 
-def stored_names(names: Sequence[str]) -> list[str]:
-    """Return which stored columns these are made of."""
-    return sorted({*names, *(_NEAR[name] for name in names if name in _NEAR)})
+def stored(names: Sequence[str]) -> list[int]:
+    """Return which stored columns these are made of, by their numbers."""
+    wanted = {*names, *(_NEAR[name] for name in names if name in _NEAR)}
+    return [i for i, name in enumerate(TYPES) if name in wanted]
 
 
 def _distance(name: str, rows: Columns) -> np.ndarray[Any, Any]:

@@ -1,9 +1,9 @@
 """Daily cells of events, kept on disk with a watermark: tomorrow's run reads only what is new.
 
-A folder holds ``manifest.json`` and Parquet files that never change: one for each update, with the pieces that it made
-(`partnerml.features._cover`) and its late rows as row groups, and one with the ids of the partners. A file is complete
-before the manifest names it, and the manifest is replaced as a whole: a run that is killed leaves the former state and
-files that nobody names, which the next update removes.
+A folder holds ``manifest.json`` and Arrow files that never change: one for each update, with the pieces that it made
+(`partnerml.features._cover`) and its late rows, and one with the ids of the partners. A file is complete before the
+manifest names it, and the manifest is replaced as a whole: a run that is killed leaves the former state and files that
+nobody names, which the next update removes.
 
 What is new is what was first *seen* since the watermark, by the same rule as the engine's (`seen_at`). Rows are never
 expected to change or to go; a source where they did is announced by a rebuild. Exports that come late are noticed: the

@@ -298,7 +298,7 @@ class Update:
         """Write what was made, then the manifest that names it."""
         placed = self._write_rows()
         if self.grown:
-            name = write_groups(self.folder, [pa.table({"partner_id": self.partners})], "partners")
+            name = write_groups(self.folder, [pa.record_batch({"partner_id": self.partners})], "partners")
             state, self.grown = dataclasses.replace(state, partners=name), False
         pieces = tuple(sorted(placed.get(piece, piece) for piece in self.index.pieces))
         late = tuple(sorted(placed.get(part, part) for part in self.index.late))
@@ -307,7 +307,7 @@ class Update:
         self.index, self.made = Index(pieces, late), {}
 
     def _write_rows(self) -> dict[Any, Any]:
-        """Write what was made as row groups of one file; return where each of them lies now."""
+        """Write what was made as groups of rows of one file; return where each of them lies now."""
         if not self.made:
             return {}
         groups: list[Columns] = []
@@ -364,7 +364,7 @@ def _selected(eco: Ecosystem, events: ibis.Table) -> ibis.Table:
 
 def _totals(part: Piece | LatePart, rows: Columns) -> list[Columns]:
     """Return the totals that are stored with a piece."""
-    if isinstance(part, LatePart) or part.level == 1:
+    if isinstance(part, LatePart):
         return []
     differ = bool((rows["kind"] % 2 == 0).any())
     return [totals(rows, kind) for kind in (TOTALS if differ else TOTALS[:1])]
