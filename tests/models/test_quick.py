@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partnerml.models import BoostedTrees
+from partnerml.models import BoostedTrees, _quick_trees
 from partnerml.models._quick_trees import QuickTrees
 
 
@@ -60,6 +60,19 @@ def test_every_row_ends_in_its_leaf(seed, leaves, seeds, missing, unseen):
     np.testing.assert_array_equal(
         quick.log_odds(quick.left_over(codes, rest, bits)), quick.log_odds(quick.left_over(codes, quick.tables))
     )
+
+
+@pytest.mark.parametrize("most", [1, 500, 1 << 14])
+def test_joined_tables_leave_over_what_each_of_them_leaves_over(most, monkeypatch):
+    X = rows(300, 3, missing=0.1)
+    trees = BoostedTrees(n_estimators=8, num_leaves=7, min_child_samples=3).fit(X, labels(X, 3))
+    quick, codes = QuickTrees.of(trees), trees.columns_.encode(rows(90, 4, missing=0.3))
+    monkeypatch.setattr(_quick_trees, "_MOST", most)
+    joined = quick.joined(codes, quick.tables)
+    assert (len(joined) == len(quick.tables)) is (most == 1)
+    left = np.bitwise_and.reduce([each.of_rows(np.arange(len(codes))) for each in joined])
+    np.testing.assert_array_equal(left, quick.left_over(codes, quick.tables))
+    assert sum(each.size for each in joined) > 0
 
 
 def test_what_no_table_holds():

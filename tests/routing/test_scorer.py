@@ -6,6 +6,7 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 from tests.routing.made_up import AS_OF, snapshot
 from tests.routing.made_up_close import DAY, close_model
 
@@ -100,6 +101,16 @@ def test_a_score_does_not_depend_on_who_else_is_asked(published, leads, held):
     for rows in ([3], [7, 2, 150], list(range(0, 160, 9))):
         np.testing.assert_array_equal(published.scorer.score(case, np.array(rows)).p, every[rows])
     assert len(published.scorer.score(case, np.array([], dtype=np.int64)).p) == 0
+
+
+def test_what_is_kept_of_some_leads_changes_no_bit_of_others(published, leads, held):
+    scorer, rows = published.scorer, np.arange(1, len(published), 3)
+    assert scorer._quick.keeps
+    for given in (held, held + 1):
+        for _, row in leads.iterrows():
+            case = situation(published, row, given)
+            parts = scorer._quick.log_odds_of_components(rows, scorer._meetings.values(case, rows))
+            np.testing.assert_array_equal(scorer.score(case, rows).p, expit(scorer._quick.log_odds(parts)))
 
 
 def test_reasons_are_those_of_the_model(close, published, leads, pairs, held):

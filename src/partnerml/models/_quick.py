@@ -7,24 +7,22 @@ out beforehand.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from partnerml.models._artifact import Model
-from partnerml.models._binary import Array, BinaryScorer, Columns
+from partnerml.models._binary import Array, Columns
 from partnerml.models._blend import Component, blended
 from partnerml.models._classifier import BoostedTrees
-from partnerml.models._logistic import LogLogistic, _signed_log
-from partnerml.models._quick_trees import QuickTrees, Table
+from partnerml.models._logistic import LogLogistic
+from partnerml.models._quick_parts import Effect, Framed, Indices, Known, Linear, OwnColumns, Part, Trees
+from partnerml.models._quick_trees import QuickTrees
 from partnerml.models._shrinkage import PeerRate
 
-Indices = NDArray[np.intp]
 AT_ONCE = 4_096  # rows whose trees fit into memory easily
 _SAMPLE = 256  # rows that effects are means over
 _BY_BAG = "by_bag"  # of a component that disagrees with itself
@@ -78,6 +76,40 @@ class QuickModel:
         """
         return {name: part.log_odds(rows, values) for name, part in self.parts.items()}
 
+    @functools.cached_property
+    def keeps(self) -> bool:
+        """Whether all components can be told of some live columns beforehand."""
+        return not any(isinstance(part, Framed) for part in self.parts.values())
+
+    def kept(self, places: Sequence[int], values: Array) -> Kept:
+        """Return what some live columns say of all rows, to be asked for again.
+
+        Parameters
+        ----------
+        places : sequence of int
+            Among the live columns.
+        values : array, shape (n, len(places))
+        """
+        return Kept({name: part.kept(places, values) for name, part in self.parts.items()})
+
+    def log_odds_by(
+        self, rows: Indices, kept: Sequence[Kept], places: Sequence[int], values: Array
+    ) -> dict[str, Array]:
+        """Return what `log_odds_of_components` says, to the last bit, of what was kept and the other live columns.
+
+        Parameters
+        ----------
+        rows : array of int, shape (m,)
+        kept : sequence of Kept
+        places : sequence of int
+            Those of the live columns that were not kept.
+        values : array, shape (m, len(places))
+        """
+        return {
+            name: part.log_odds(rows, values, places, [of.parts[name] for of in kept])
+            for name, part in self.parts.items()
+        }
+
     def log_odds(self, parts: Mapping[str, Array]) -> Array:
         """Return the calibrated log-odds from those of the components, shape (m,)."""
         blend = self.model.blend
@@ -117,16 +149,27 @@ class QuickModel:
         read = {str(name) for name in component.feature_names_in_}
         return any(self.columns.names[place] in read for place in self.live)
 
-    def _part(self, component: Component) -> _Part:
-        own = _OwnColumns(component, self)
+    def _part(self, component: Component) -> Part:
+        own = OwnColumns(component, self.columns, self.model.vocabulary, self.live)
         quick = QuickTrees.of(component) if isinstance(component, BoostedTrees) else None
         if not self._varies(component):
-            return _Known(component.decision_function(own.frame(np.asarray(self.codes))))
+            return Known(component.decision_function(own.frame(np.asarray(self.codes))))
         if quick is not None:
-            return _Trees(quick, own, self.codes)
+            return Trees(quick, own, self.codes)
         if isinstance(component, LogLogistic):
-            return _Linear(component, own, self.codes)
-        return _Framed(component, own, self)
+            return Linear(component, own, self.codes)
+        return Framed(component, own, self._filled)
+
+
+class Kept(NamedTuple):
+    """What some live columns say of all rows: of each component, in its own terms."""
+
+    parts: Mapping[str, Sequence[Any]]
+
+    @property
+    def size(self) -> int:
+        """About how many numbers it holds."""
+        return sum(each.size for part in self.parts.values() for each in part)
 
 
 class Additive:
@@ -175,192 +218,3 @@ class Additive:
         for weight, effect in self._effects[column]:
             total += weight * effect(values)
         return total
-
-
-class Effect(Protocol):
-    """What one live column adds to the log-odds of a component."""
-
-    @property
-    def column(self) -> int:
-        """Its place among the live columns."""
-
-    @property
-    def strength(self) -> float:
-        """About how much it varies."""
-
-    def __call__(self, values: Array) -> Array:
-        """Return what values add."""
-
-
-class _Part(Protocol):
-    def log_odds(self, rows: Indices, values: Array) -> Array:
-        """Return the log-odds of a component for rows whose live columns have values, shape (m,)."""
-
-    def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
-        """Return what live columns add where the others have their usual values, as means over some rows."""
-
-
-class _OwnColumns:
-    """The columns of a component: where they lie among ours, and what stands for the codes of text columns.
-
-    That is the component's own code, or the statistic that it reads in its place; the last entry of a table is that of
-    a missing value.
-    """
-
-    def __init__(self, component: Component, quick: QuickModel) -> None:
-        self.names = [str(name) for name in component.feature_names_in_]
-        place = {name: j for j, name in enumerate(quick.columns.names)}
-        self.places = np.array([place[name] for name in self.names], dtype=np.intp)
-        learnt = getattr(component, "columns_", None)
-        self.vocabulary = {} if learnt is None else learnt.vocabulary
-        self._codes, self._tables = {}, {}
-        for j, name in enumerate(self.names):
-            if name in self.vocabulary:
-                known = quick.model.vocabulary[name]
-                number = {text: code for code, text in enumerate(self.vocabulary[name]) if text in known}
-                found = [number.get(text, np.nan) for text in quick.columns.vocabulary[name]]
-                self._codes[j] = np.array([*found, np.nan])
-                self._tables[j] = _as_statistic(component, j, self._codes[j])
-        # of those that are filled in: their place among the component's columns, and among the values that come
-        live = {int(column): number for number, column in enumerate(quick.live)}
-        asked = [(j, live[int(column)]) for j, column in enumerate(self.places) if int(column) in live]
-        self.live = np.array([j for j, _ in asked], dtype=np.intp)
-        self.values = np.array([number for _, number in asked], dtype=np.intp)
-        self.still = [j for j in range(len(self.names)) if j not in set(self.live.tolist())]
-
-    def frame(self, codes: Array) -> pd.DataFrame:
-        """Return the frame that the component takes."""
-        return Columns(tuple(self.names), self.vocabulary).decode(self._with(codes, self._codes))
-
-    def matrix(self, codes: Array) -> Array:
-        """Return what the component reads, with statistics for texts of many values."""
-        return self._with(codes, self._tables)
-
-    def _with(self, codes: Array, tables: Mapping[int, Array]) -> Array:
-        own: Array = np.take(codes, self.places, axis=1)
-        for j, table in tables.items():
-            own[:, j] = table[np.nan_to_num(own[:, j], nan=-1.0).astype(np.intp)]
-        return own
-
-
-class _Known:
-    """A component that reads nothing that is filled in."""
-
-    def __init__(self, said: Array) -> None:
-        self._said = said
-
-    def log_odds(self, rows: Indices, values: Array) -> Array:
-        return self._said[rows]
-
-    def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
-        return ()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Steps:
-    """The effect of a column on trees: one for each bin."""
-
-    column: int
-    table: Table
-    steps: Array
-
-    @property
-    def strength(self) -> float:
-        return float(self.steps.std())
-
-    def __call__(self, values: Array) -> Array:
-        return np.asarray(self.steps[self.table.bins(values)])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Line:
-    """The effect of a column on a logistic: a line over its logarithm, and a number where it is missing."""
-
-    column: int
-    slope: float
-    median: float
-    flag: float
-    strength: float
-
-    def __call__(self, values: Array) -> Array:
-        numbers = _signed_log(values)
-        return np.asarray(np.where(np.isnan(numbers), self.median * self.slope + self.flag, numbers * self.slope))
-
-
-class _Trees:
-    def __init__(self, trees: QuickTrees, own: _OwnColumns, codes: Array) -> None:
-        self._trees, self._own = trees, own
-        self._bits = trees.prepared(own.matrix(codes), own.still)
-        # the tables of what is filled in, by the place of their values
-        pairs = zip(own.live.tolist(), own.values.tolist(), strict=True)
-        self._tables = {value: trees.tables[j] for j, value in pairs if j in trees.tables}
-
-    def log_odds(self, rows: Indices, values: Array) -> Array:
-        bits = np.take(self._bits, rows, axis=0)
-        return self._trees.log_odds(self._trees.left_over(values, self._tables, bits))
-
-    def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
-        at_usual = np.repeat(usual[None], len(rows), axis=0)
-        found = []
-        for column, table in self._tables.items():
-            others = {other: t for other, t in self._tables.items() if other != column}
-            bits = self._trees.left_over(at_usual, others, np.take(self._bits, rows, axis=0))
-            steps = np.array([self._trees.log_odds(bits & left).mean() for left in table.bits])
-            usually = steps[table.bins(usual[[column]])]
-            found.append(_Steps(column, table, steps - usually))
-        return found
-
-
-class _Linear:
-    """A logistic: what does not change is one number for each row."""
-
-    def __init__(self, component: LogLogistic, own: _OwnColumns, codes: Array) -> None:
-        slope = component.coef_ / component.scale_
-        varies = np.isin(component.origin_, own.live)
-        design = component._design(own.matrix(codes))
-        design -= component.mean_
-        design *= np.where(varies, 0.0, slope)
-        self._base = design.sum(axis=1) + component.intercept_ - float((slope * component.mean_)[varies].sum())
-        self._median = component.median_[own.live]
-        # numbers are scaled to a deviation of 1
-        numeric = ~component._is_indicator()
-        self._strength = [float(np.abs(component.coef_[numeric & (component.origin_ == j)]).sum()) for j in own.live]
-        self._values = own.values
-        self._slope, self._flag = (
-            np.array([slope[kind & (component.origin_ == j)].sum() for j in own.live])
-            for kind in (~component._is_indicator(), component._is_indicator())
-        )
-
-    def log_odds(self, rows: Indices, values: Array) -> Array:
-        numbers = _signed_log(values[:, self._values])
-        unknown = np.isnan(numbers)
-        numbers = np.where(unknown, self._median, numbers) * self._slope + unknown * self._flag
-        # a sum along rows is the same for one row and for many only where rows lie together
-        return np.asarray(self._base[rows] + np.ascontiguousarray(numbers).sum(axis=1))
-
-    def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
-        columns = zip(self._values.tolist(), self._slope, self._median, self._flag, self._strength, strict=True)
-        return [_Line(*each) for each in columns]
-
-
-class _Framed:
-    """Any other component, by way of a frame."""
-
-    def __init__(self, component: Component, own: _OwnColumns, quick: QuickModel) -> None:
-        self._component, self._own, self._quick = component, own, quick
-
-    def log_odds(self, rows: Indices, values: Array) -> Array:
-        return self._component.decision_function(self._own.frame(self._quick._filled(rows, values)))
-
-    def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
-        return ()
-
-
-def _as_statistic(component: Component, column: int, codes: Array) -> Array:
-    """Return codes of a text column, or what a component reads in their place where it has too many values."""
-    if not isinstance(component, BinaryScorer) or component.statistics_ is None or column not in component.replaced_:
-        return codes
-    place = component.replaced_.index(column)
-    every: Any = np.full((len(codes), len(component.replaced_)), np.nan)
-    every[:, place] = codes
-    return np.asarray(component.statistics_.transform(every)[:, place])

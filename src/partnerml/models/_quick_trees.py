@@ -29,6 +29,7 @@ _KINDS = (np.uint8, np.uint16, np.uint32, np.uint64)
 _ZERO = float(np.float32(1e-35))
 _AT_ONCE = 2_048  # rows whose bits fit into a cache
 _BYTE = 256
+_MOST = 1 << 14  # combinations of bins that are told apart: their bits fit into a few megabytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +92,50 @@ class Table:
         if self.edges is None:
             known = (values >= 0) & (values < last - 1)
             return np.where(known, values, np.where(np.isnan(values), last, last - 1)).astype(np.intp)
-        found = np.searchsorted(self.edges, values, side="left")
+        found = self.edges.searchsorted(values, side="left")
         found[np.isnan(values)] = last
         return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """Which leaves several features leave over together.
+
+    Attributes
+    ----------
+    code : array of int, shape (n,)
+        Of each row, which of the combinations it has.
+    bits : array, shape (combinations, trees)
+    """
+
+    code: NDArray[np.uint16]
+    bits: Bits
+
+    @classmethod
+    def of(cls, X: Array, tables: Mapping[int, Table], full: Bits) -> Self:
+        """Join the tables of some columns of X."""
+        code, size = np.zeros(len(X), dtype=np.intp), 1
+        for column, table in tables.items():
+            code = code * len(table.bits) + table.bins(X[:, column])
+            size *= len(table.bits)
+        there = np.zeros(size, dtype=bool)
+        there[code] = True
+        number = np.cumsum(there, dtype=np.intp) - 1
+        left = np.flatnonzero(there)
+        bits = np.repeat(full[None], len(left), axis=0)
+        for table in reversed(tables.values()):
+            left, bins = np.divmod(left, len(table.bits))
+            bits &= table.bits.take(bins, axis=0)
+        return cls(number[code].astype(np.uint16), bits)
+
+    @property
+    def size(self) -> int:
+        """About as many numbers of eight bytes it holds."""
+        return (self.code.nbytes + self.bits.nbytes) // 8
+
+    def of_rows(self, rows: Bins) -> Bits:
+        """Return what is left over of some rows, shape (m, trees)."""
+        return self.bits.take(self.code.take(rows), axis=0)
 
 
 class QuickTrees:
@@ -152,8 +194,27 @@ class QuickTrees:
         """
         bits = np.repeat(self.full[None], len(X), axis=0) if before is None else before
         for column, table in tables.items():
-            bits &= np.take(table.bits, table.bins(X[:, column]), axis=0)
+            bits &= table.bits.take(table.bins(X[:, column]), axis=0)
         return bits
+
+    def joined(self, X: Array, tables: Mapping[int, Table]) -> list[Joined]:
+        """Return what some features leave over together, by the combinations of their bins that there are.
+
+        Parameters
+        ----------
+        X : array, shape (n, p)
+        tables : mapping of int to Table
+            By the column of X.
+        """
+        groups: list[dict[int, Table]] = []
+        size = _MOST
+        for column, table in tables.items():
+            size *= len(table.bits)
+            if size > _MOST:  # too many combinations
+                groups.append({})
+                size = len(table.bits)
+            groups[-1][column] = table
+        return [Joined.of(X, group, self.full) for group in groups]
 
     def prepared(self, X: Array, features: Sequence[int]) -> Bits:
         """Return what features that are known beforehand leave over, a row for each of many, shape (n, trees)."""

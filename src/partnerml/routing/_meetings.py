@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from partnerml.pairs import FEATURES, Leads, OneLead, Pairing, PartnerFacts, band_of
-from partnerml.routing._remembered import Memory
+from partnerml.routing._remembered import Memory, Sized
 from partnerml.routing._situation import lead_columns
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Words = Mapping[str, Any]
+Made = TypeVar("Made", bound=Sized)
 
 # kinds of features that depend on few columns of the lead, each with few values
 _OF_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -54,7 +55,7 @@ class Meetings:
             kind: [place for place, its in enumerate(of_kind) if its == kind] for kind in _OF_WORDS if kind in of_kind
         }
         self.here = [place for place, its in enumerate(of_kind) if its is None]
-        self._memory = Memory[Floats]()
+        self._memory = Memory[Any]()
         self._one = OneLead(known)
 
     def values(self, situation: Situation, rows: Ints) -> Floats:
@@ -85,12 +86,14 @@ class Meetings:
         """Return the features of a kind for all partners, shape (n, k)."""
         key, words = _words(kind, situation.lead.values)
         names = [self.names[place] for place in self.kinds[kind]]
-        return self._memory.get((kind, key), lambda: self._pairs(words, slice(None), None, names))
+        found: Floats = self._memory.get((kind, key), lambda: self._pairs(words, slice(None), None, names))
+        return found
 
-    def remembered(self, what: str, kind: str, situation: Situation, make: Callable[[Floats], Floats]) -> Floats:
+    def remembered(self, what: str, kind: str, situation: Situation, make: Callable[[Floats], Made]) -> Made:
         """Return what is made of the features of a kind, made once for each value of the word."""
         key, _ = _words(kind, situation.lead.values)
-        return self._memory.get((what, kind, key), lambda: make(self.block(kind, situation)))
+        found: Made = self._memory.get((what, kind, key), lambda: make(self.block(kind, situation)))
+        return found
 
     def values_here(self, situation: Situation, rows: Ints, places: Sequence[int]) -> Floats:
         """Return some of the features that depend on the whole of the lead and the moment, shape (m, len(places))."""

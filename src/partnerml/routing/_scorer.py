@@ -215,10 +215,20 @@ class ModelScorer:
 
     def score(self, situation: Situation, rows: Ints) -> Scored:
         """Return the model's scores; how uncertain they are is found out when it is asked for."""
-        values = self._meetings.values(situation, rows)
-        parts = self._quick.log_odds_of_components(rows, values)
+        parts = self._parts(situation, rows)
         p = np.asarray(expit(self._quick.log_odds(parts)))
-        return Scored(p, lambda: self._quick.spread(rows, values, parts))
+        return Scored(p, lambda: self._quick.spread(rows, self._meetings.values(situation, rows), parts))
+
+    def _parts(self, situation: Situation, rows: Ints) -> dict[str, Floats]:
+        """Return the log-odds of each component; what depends on one word of the lead is kept for the next ones."""
+        meetings, quick = self._meetings, self._quick
+        if not quick.keeps:
+            return quick.log_odds_of_components(rows, meetings.values(situation, rows))
+        kept = [
+            meetings.remembered("kept", kind, situation, functools.partial(quick.kept, places))
+            for kind, places in meetings.kinds.items()
+        ]
+        return quick.log_odds_by(rows, kept, meetings.here, meetings.values_here(situation, rows, meetings.here))
 
     def score_many(self, situations: Sequence[Situation], rows: Sequence[Ints]) -> list[Floats]:
         """Return what `score` says of each situation and its rows: the same to the last bit, and quicker."""
