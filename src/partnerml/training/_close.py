@@ -203,7 +203,7 @@ def _folds(outcomes: PairOutcomes, chosen: npt.NDArray[np.bool_], *, task: Task,
 
     rows = outcomes.pairs[chosen].reset_index(drop=True)
     as_of = rows["assigned_at"].dt.tz_localize("UTC")
-    lead = rows["lead_id"].to_numpy(dtype=object)
+    lead, _ = pd.factorize(rows["lead_id"])  # ids are slow to look up
     folds = []
     for fold in rolling_origin(as_of, gap=pd.Timedelta(gap), periods=_periods(as_of, gap)):
         known = outcomes.labels(task.label, fold.cut.to_pydatetime())["y"].to_numpy()[chosen]

@@ -258,8 +258,8 @@ class Parts:
 
     def _judged_later(self, cut: pd.Timestamp) -> npt.NDArray[np.bool_]:
         """Mark the pairs of leads that have a pair from the cut on: they are judged on."""
-        lead = self.data.keys["lead_id"]
-        found: npt.NDArray[np.bool_] = lead.isin(lead[self.data.as_of >= cut]).to_numpy()
+        lead, _ = pd.factorize(self.data.keys["lead_id"])
+        found: npt.NDArray[np.bool_] = np.isin(lead, lead[(self.data.as_of >= cut).to_numpy()])
         return found
 
 

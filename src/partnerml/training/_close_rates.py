@@ -116,7 +116,7 @@ class Reference:
     def _never_assigned(self) -> int:
         """Return how many partners were never given a lead, as known at `until`, trained on or not."""
         outcomes = self.parts.outcomes
-        given = outcomes.pairs["partner_id"][outcomes.given(self.until)]
+        given = outcomes.pairs["partner_id"][outcomes.given(self.until)].unique()
         partners = self.eco.table("partners").select("partner_id").distinct()
         found = self.eco.backend.to_pyarrow(partners).to_pandas()["partner_id"].astype("str")
         return int((~found.isin(given)).sum())
