@@ -1,6 +1,7 @@
 """The commands of routing and of the ledger, on a small snapshot that needs no model."""
 
 import csv
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -33,9 +34,8 @@ def told(*arguments: object) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A configuration with a snapshot of four partners, of whom p1 has won most."""
+def publish_world(config: Path, **more: object) -> None:
+    """Publish a snapshot of four partners, of whom p1 has won most."""
     partners = [{"name": f"Firm {i}", "country": "DE", "max_open_leads": 3} for i in range(4)]
     partners[3]["min_deal_amount"] = 1000.0
     won = {"p0": 2, "p1": 9, "p2": 5, "p3": 10}
@@ -43,10 +43,16 @@ def config(tmp_path: Path) -> Path:
         {"partner_id": partner, "dimension": "all", "value": "all", "closed": 10, "won": n, "days": 90}
         for partner, n in won.items()
     ]
-    world = snapshot(partners, cells=cells)
-    folder = tmp_path / "out" / "snapshots"
+    world = snapshot(partners, cells=cells, **more)
+    folder = config.parent / "out" / "snapshots"
     publish_current(folder, world.write(folder).name)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration with a snapshot."""
     path = tmp_path / "partnerml.yaml"
+    publish_world(path)
     path.write_text("data: {source: data/}\n")
     return path
 
@@ -160,12 +166,68 @@ def test_a_lead_that_came_with_other_values_is_set_aside(config, routed):
     found = told("route", "-c", config, "--leads", file, "--out", out, *NOW, *most)
     assert (found["set_aside"], found["statuses"]) == (1, {"assigned": 3})
     assert "was routed before with other values of amount" in Path(found["rejects"]).read_text()
-    # without that allowance the others are decided all the same, and the run says so
-    failed = partnerml("route", "-c", config, "--leads", file, "--out", out, *NOW, "--json")
-    document = json.loads(failed.stdout)
+    # without that allowance nothing is routed, and no file appears
+    out = config.parent / "none.csv"
+    for way in ((), ("--mode", "batch"), ("--dry-run",)):
+        rows = [a_lead(1, amount=60), *(a_lead(n) for n in range(10, 13))]
+        file = leads(config.parent, rows, "others.jsonl")
+        failed = partnerml("route", "-c", config, "--leads", file, "--out", out, *NOW, *way, "--json")
+        assert failed.exit_code == 2
+        assert "1 of 4 rows cannot be used" in json.loads(failed.stdout)["error"]["message"]
+        assert "nothing was routed" in failed.stderr
+        assert not out.exists()
+    with Ledger.open(f"sqlite:///{config.parent / 'out' / 'ledger.db'}") as ledger:
+        assert {offer.lead_id for offer in ledger.offers()} == {"l1", "l2", "l3", "l4"}
+
+
+def test_a_lead_that_came_with_other_values_leaves_no_empty_file(config, routed):
+    file, out = leads(config.parent, [a_lead(1, amount=60)]), config.parent / "none.csv"
+    failed = partnerml("route", "-c", config, "--leads", file, "--out", out, *NOW)
     assert failed.exit_code == 2
-    assert document["statuses"] == {"assigned": 3}
-    assert "1 of 4 rows cannot be used" in document["error"]["message"]
+    assert "routed before with other values of amount" in failed.stderr
+    assert not out.exists()
+
+
+def test_a_lead_that_changes_while_leads_are_routed_is_set_aside(config, monkeypatch):
+    file, out = leads(config.parent, [a_lead(1), a_lead(2)]), config.parent / "some.csv"
+    real = Router.route
+
+    def route(self, lead, **more):
+        if lead.lead_id == "l2":  # somebody else sends it first, otherwise
+            real(self, a_lead(2, amount=60), **more)
+        return real(self, lead, **more)
+
+    monkeypatch.setattr(Router, "route", route)
+    done = partnerml("route", "-c", config, "--leads", file, "--out", out, *NOW, "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["statuses"] == {"assigned": 1}
+    assert pd.read_csv(out)["lead_id"].tolist() == ["l1"]
+
+
+def test_odd_moments_of_leads_are_warned_of(config):
+    undated = {"lead_id": "l3", "amount": 50}
+    rows = [a_lead(1), a_lead(2, created_at="2026-06-03T08:00:00Z"), undated]
+    file, out = leads(config.parent, rows), config.parent / "decisions.csv"
+    done = partnerml("route", "-c", config, "--leads", file, "--out", out, *NOW, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "1 of 3 leads have no created_at, first 'l3'" in done.stderr
+    assert (
+        "1 of 3 leads have a created_at more than a day after now (2026-06-01T09:00:00+00:00), first 'l2'"
+        in done.stderr
+    )
+    found = json.loads(done.stdout)
+    assert (len(found["warnings"]), found["statuses"]) == (2, {"assigned": 3})
+    leads(config.parent, [a_lead(1)])
+    assert told("route", "-c", config, "--leads", file, "--out", out, *NOW)["warnings"] == []
+
+
+def test_a_rule_that_there_is_not_is_refused_whatever_was_published(config):
+    file, out = leads(config.parent, [a_lead(1)]), config.parent / "decisions.csv"
+    done = partnerml("route", "-c", config, "--leads", file, "--out", out, *NOW, "--set", "routing.order=[langage]")
+    assert done.exit_code == 2
+    assert "langage" in done.stderr
+    assert "language" in done.stderr
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -212,9 +274,21 @@ def test_a_dry_run_goes_by_the_rules_of_the_configuration_and_writes_nothing_els
     assert without["dry_run"] is True
     with Ledger.open(f"sqlite:///{config.parent / 'out' / 'ledger.db'}") as ledger:
         assert ledger.history().empty
-    both = partnerml(*command, "--mode", "batch")
-    assert both.exit_code == 2
-    assert "--dry-run takes leads one after the other" in both.stderr
+
+
+def test_a_dry_run_of_a_batch_tells_what_it_would_do_and_writes_nothing_else(config):
+    pytest.importorskip("numba")
+    file, out = leads(config.parent, [a_lead(n) for n in range(8)]), config.parent / "would.csv"
+    command = ("route", "-c", config, "--leads", file, "--out", out, *NOW, "--mode", "batch")
+    would = told(*command, "--dry-run")
+    rehearsed = out.read_bytes()
+    assert (would["dry_run"], would["batch"]["given"]) == (True, 8)
+    with Ledger.open(f"sqlite:///{config.parent / 'out' / 'ledger.db'}") as ledger:
+        assert ledger.history().empty
+    # the prices of an auction that gave nothing out are not kept either
+    assert not (config.parent / "out" / "snapshots" / "prices").exists()
+    assert told(*command)["batch"] == would["batch"]
+    assert out.read_bytes() == rehearsed
 
 
 def test_rules_that_changed_and_were_not_published_are_warned_of(config, routed):
@@ -265,10 +339,15 @@ def test_answers(config, routed):
 def test_overdue_offers_expire(config, routed):
     nothing = partnerml("expire", "-c", config, *LATER)
     assert "no offer is overdue" in nothing.stdout
+    # by then the snapshot is too old to choose by
+    (waits,) = told("expire", "-c", config, "--now", "2026-06-05")["decisions"]
+    assert (waits["status"], waits["partner_id"]) == ("fallback", None)
+    assert "routing.max_snapshot_age allows 36" in waits["why"]
+    publish_world(config, as_of=dt.datetime(2026, 6, 5, tzinfo=dt.UTC))
     moved = told("expire", "-c", config, "--now", "2026-06-05")["decisions"]
     assert [decision["partner_id"] for decision in moved] == ["p2"]
     again = partnerml("expire", "-c", config, "--now", "2026-06-12")
-    assert "1 offer expired; where the leads stand now" in again.stdout
+    assert "where the leads stand now" in again.stdout
 
 
 def test_a_person_decides_otherwise(config, routed):
@@ -299,11 +378,25 @@ def test_why_not(config, routed):
     assert "was never routed" in partnerml("why-not", "-c", config, "l9", "p3").stderr
 
 
+def test_why_not_for_a_partner_tells_nothing_about_others(config):
+    rows = [a_lead(1, domain="acme.com"), a_lead(2, domain="acme.com")]
+    out = config.parent / "decisions.csv"
+    told("route", "-c", config, "--leads", leads(config.parent, rows), "--out", out, *NOW)
+    file = leads(config.parent, rows[1:], "new.jsonl")
+    ours = told("why-not", "-c", config, "p3", "--lead", file, *NOW)
+    theirs = told("why-not", "-c", config, "p3", "--lead", file, *NOW, "--audience", "partner")
+    assert "p1" in ours["failed"][0]["evidence"]
+    assert theirs["failed"][0]["evidence"] == "it is another lead come again"
+
+
 def test_a_past_decision_is_made_again(config, routed):
     done = partnerml("replay", "-c", config, routed["decision_id"])
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("comes out the same, byte for byte:")
     assert told("replay", "-c", config, routed["decision_id"])["decision"] == routed
+    assert told("replay", "-c", config, routed["decision_id"], *NOW)["decision"] == routed
+    early = partnerml("replay", "-c", config, routed["decision_id"], "--now", "2026-06-01")
+    assert (early.exit_code, "after 2026-06-01T00:00:00" in early.stderr) == (2, True)
     unknown = partnerml("replay", "-c", config, "decision-1")
     assert unknown.exit_code == 2
     assert "there is no decision 'decision-1'" in unknown.stderr

@@ -86,6 +86,34 @@ def test_each_decision_is_made_again_byte_for_byte_also_beside_leads_that_came_a
             assert router.replay(decision.decision_id).to_json() == decision.to_json()
 
 
+@pytest.mark.parametrize("kind", ["plain", "shares", "exclusive", "engaged"])
+def test_a_dry_run_tells_what_a_batch_would_do_and_writes_nothing(kind, tmp_path):
+    more = {
+        "plain": {},
+        "shares": {"config": {"batch": {"shares": [{"column": "tier", "value": "a", "most": 0.3}]}}},
+        "exclusive": {},
+        "engaged": {"accounts": [{"account_id": "a1", "owner_partner_id": "p3"}]},
+    }[kind]
+    rows = leads(24, country="DE" if kind == "exclusive" else None)
+    rows[3] |= {"account_id": "a1"}
+    rows[7] |= {"account_id": "a2"}
+    rows[9] |= {"account_id": "a2"}
+    with Router.open(world(**more), ledger=f"sqlite:///{tmp_path / 'ledger.db'}") as router:
+        if kind == "plain":  # one has a decision, another is due
+            for lead in rows[:2]:
+                offered = router.route(lead, now=NOW)
+            with router.ledger.turn(moment=NOW) as turn:
+                turn.respond(offered.offer_id, "declined")
+        before = router.ledger.history()
+        would = router.assign(rows, now=NOW, dry_run=True)
+        assert router.ledger.history().equals(before)
+        batch = router.assign(rows, now=NOW)
+        assert [decision.to_json() for decision in would.decisions] == [d.to_json() for d in batch.decisions]
+        assert would.summary() == batch.summary()
+        assert len({decision.status for decision in batch.decisions}) > 1
+        assert router.ledger.audit() == []
+
+
 def test_who_gets_nothing_is_told_why():
     with Router.open(world(3, limit=1)) as router:
         batch = router.assign(leads(4, country="DE"), now=NOW)

@@ -298,7 +298,26 @@ def test_what_is_forgotten_is_routed_anew_and_not_replayed(router):
     assert router.forget("a1", now=NOW) == 1
     with pytest.raises(InputError):
         router.replay(first.decision_id)
+    kept = router.decision(first.decision_id)
+    assert (kept.status, kept.partner_id, kept.p_win) == (first.status, first.partner_id, first.p_win)
+    assert kept.why == "what this decision was made of has been forgotten"
+    assert "l1" not in kept.to_json()
     assert router.ledger.audit() == []
+
+
+def test_a_decision_is_read_without_what_it_was_made_of(router, monkeypatch):
+    first = router.route(lead(), now=NOW)
+    monkeypatch.setattr(type(router.ledger), "state_at", None)  # which folds the whole ledger
+    assert router.decision(first.decision_id) == first
+    with pytest.raises(InputError, match="there is no decision 'decision-x'"):
+        router.decision("decision-x")
+
+
+def test_what_was_decided_later_is_not_replayed(router):
+    first = router.route(lead(), now=NOW)
+    assert router.replay(first.decision_id, now=NOW) == first
+    with pytest.raises(InputError, match="after 2026-06-01T08:00:00"):
+        router.replay(first.decision_id, now=NOW - HOUR)
 
 
 # snapshots

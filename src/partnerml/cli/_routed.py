@@ -49,12 +49,16 @@ def router_of(session: Session, *, tried: bool = False) -> Iterator[tuple[Config
     ------
     SourceError
         If nothing was published.
+    ConfigError
+        If the configuration names a rule that there is not.
     """
     from partnerml.publishing import snapshots_folder
     from partnerml.routing import Router, Snapshot
+    from partnerml.routing._rules import rules_of
     from partnerml.routing._snapshot_files import CURRENT
 
     config = session.load()
+    rules_of(config.routing)  # one that there is not is told now, and not when it has been published
     current = snapshots_folder(config) / CURRENT
     if not current.is_file():
         raise SourceError(

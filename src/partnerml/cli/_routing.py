@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from partnerml.routing import Decision, Lead, Router
 
+_logger = logging.getLogger("partnerml")
 _Row = tuple[Mapping[str, Any], str]
 
 
@@ -84,25 +86,31 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
       partnerml route --leads new-leads.csv --out would.csv --dry-run --set routing.policy.kind=thompson
     """  # noqa: D301
     from partnerml.routing._decision_files import check_ending, check_writable, write_decisions, write_rejects
-    from partnerml.routing._lead import LeadTable, readable_id
+    from partnerml.routing._lead import LeadTable, doubts
     from partnerml.routing._lead_files import read_leads
+    from partnerml.routing._standing import changed
 
     session.load()  # its own message where there is no file
     check_ending(out)
     check_writable(out, read=file)
-    routed = _way(mode, dry_run=dry_run)
     rows = read_leads(file)
     read = LeadTable.of(rows, name=str(file))
     rejects = out.with_suffix(".rejects.csv")
     aside: list[_Row] = [(rows[bad.row - 1], bad.reason) for bad in read.refused]
     with _routed.router_of(session, tried=dry_run) as (config, router):
         most = config.validation.max_rejected
+        came_otherwise = changed(router.ledger, read.leads)
+        aside += _of_rows(rows, came_otherwise)
         _refuse(file, aside, len(rows), most, write_rejects(aside, rejects))
-        found = routed(session, router, read.leads, now)
+        warnings = doubts(read.leads, _routed.moment_of(now))
+        for warning in warnings:
+            _logger.warning("%s: %s", file, warning)
+        known = {lead.lead_id for lead, _ in came_otherwise}
+        leads = [lead for lead in read.leads if lead.lead_id not in known]
+        found = _WAYS[mode](session, router, leads, now, dry_run=dry_run)
         names, place = _routed.names_of(router.snapshot), router.ledger.place
         snapshot = router.snapshot.id
-    refused = {lead.lead_id: reason for lead, reason in found.refused}
-    aside += [(row, refused[name]) for row in rows if (name := readable_id(row)) in refused]
+    aside += _of_rows(rows, found.refused)
     written = write_rejects(aside, rejects)
     write_decisions(found.decisions, out)
     document = {
@@ -114,6 +122,7 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
         "ledger": place,
         "path": out,
         "rejects": written,
+        "warnings": warnings,
         **found.told,
     }
     told = _routed.share_refused(str(file), len(aside), len(rows), most, aside[0][1] if aside else "")
@@ -121,31 +130,37 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
     return Result(document, lambda console: _show_routed(console, found.decisions, names, document), failure)
 
 
-def _way(mode: str, *, dry_run: bool) -> Callable[[Session, Router, Sequence[Lead], dt.datetime | None], _Routed]:
-    """Return what routes leads in a mode."""
-    if dry_run and mode == "batch":
-        raise ConfigError("--dry-run takes leads one after the other, so it goes with --mode online; leave one out")
-    return _rehearsed if dry_run else _at_once if mode == "batch" else _one_by_one
+def _of_rows(rows: Sequence[Mapping[str, Any]], refused: Sequence[tuple[Lead, str]]) -> list[_Row]:
+    """Return the rows of leads that are refused, each with the reason."""
+    from partnerml.routing._lead import readable_id
+
+    reasons = {lead.lead_id: reason for lead, reason in refused}
+    return [(row, reasons[name]) for row in rows if (name := readable_id(row)) in reasons] if reasons else []
 
 
-def _one_by_one(session: Session, router: Router, leads: Sequence[Lead], now: dt.datetime | None) -> _Routed:
+def _one_by_one(
+    session: Session, router: Router, leads: Sequence[Lead], now: dt.datetime | None, *, dry_run: bool
+) -> _Routed:
+    if dry_run:
+        return _Routed(router.dry_run(leads, now=now, progress=session.progress))
     decisions, refused = [], []
     for lead in session.progress.track(leads, "route"):
         try:
             decisions.append(router.route(lead, now=now))
-        except DataError as error:  # it came before with other values
+        except DataError as error:  # meanwhile it came from elsewhere, with other values
             refused.append((lead, str(error)))
     return _Routed(decisions, refused)
 
 
-def _at_once(session: Session, router: Router, leads: Sequence[Lead], now: dt.datetime | None) -> _Routed:
-    batch = router.assign(leads, now=now, progress=session.progress)
+def _at_once(
+    session: Session, router: Router, leads: Sequence[Lead], now: dt.datetime | None, *, dry_run: bool
+) -> _Routed:
+    batch = router.assign(leads, now=now, progress=session.progress, dry_run=dry_run)
     told = {key: value for key, value in batch.summary().items() if key not in ("leads", "statuses")}
     return _Routed(batch.decisions, told={"batch": told})
 
 
-def _rehearsed(session: Session, router: Router, leads: Sequence[Lead], now: dt.datetime | None) -> _Routed:
-    return _Routed(router.dry_run(leads, now=now, progress=session.progress))
+_WAYS = {"online": _one_by_one, "batch": _at_once}
 
 
 def _refuse(file: Path, aside: Sequence[_Row], total: int, most: float, written: Path | None) -> None:
@@ -187,20 +202,27 @@ def _of_batch(told: Mapping[str, Any]) -> str:
     "--lead", "file", type=click.Path(path_type=Path), metavar="FILE",
     help="Ask about a lead in a file, which need not have been routed; LEAD_ID says which, if there are several.",
 )  # fmt: skip
+@click.option(
+    "--audience", type=click.Choice(["vendor", "partner"]), default="vendor", show_default=True,
+    help="Who reads it: a partner is told nothing about others.",
+)  # fmt: skip
 @_routed.now_option
-def why_not(session: Session, *, ids: tuple[str, ...], file: Path | None, now: dt.datetime | None) -> Result:
+def why_not(
+    session: Session, *, ids: tuple[str, ...], file: Path | None, audience: str, now: dt.datetime | None
+) -> Result:
     """Tell which rules keep a partner from a lead, with the partner's own facts; nothing is written.
 
     \b
     Examples:
       partnerml why-not L00021242 P0000934
       partnerml why-not P0000934 --lead lead.jsonl
+      partnerml why-not L00021242 P0000934 --audience partner
     """  # noqa: D301
     lead_id, partner_id = _ids(ids, file)
     with _routed.router_of(session) as (_, router):
         lead = lead_id if file is None else _lead_in(file, lead_id)
         assert lead is not None, "without a file there is an id"
-        failed = router.why_not(lead, partner_id, now=now)
+        failed = router.why_not(lead, partner_id, now=now, audience=audience)
         name = _routed.names_of(router.snapshot).get(partner_id)
     called = f"{name} ({partner_id})" if name else partner_id
     about = lead if isinstance(lead, str) else str(lead["lead_id"])
@@ -248,16 +270,17 @@ def _lead_in(file: Path, lead_id: str | None) -> Mapping[str, Any]:
 
 @command("replay")
 @click.argument("decision_id")
-def replay(session: Session, *, decision_id: str) -> Result:
+@_routed.now_option
+def replay(session: Session, *, decision_id: str, now: dt.datetime | None) -> Result:
     """Make a past decision again, from the snapshot, the load and the seed of then, and tell it.
 
-    Ends with 1 if it does not come out the same.
+    Ends with 1 if it does not come out the same. What was decided after --now is not past, and is refused.
 
     \b
     Example:
       partnerml replay decision-0f5a2c77e1d94b3a8c10
     """  # noqa: D301
     with _routed.router_of(session) as (_, router):
-        decision = router.replay(decision_id)
+        decision = router.replay(decision_id, now=now)
         names = _routed.names_of(router.snapshot)
     return _routed.one(decision, names, first="comes out the same, byte for byte:", asks=False)

@@ -23,7 +23,6 @@ from partnerml.routing._decide import (
     Considered,
     Outcome,
     alternatives,
-    engaged,
     nobody,
     ranked,
     reasoned,
@@ -31,6 +30,8 @@ from partnerml.routing._decide import (
 from partnerml.routing._decision import ASSIGNED, Decision
 from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._precedence import precedence
+from partnerml.routing._pricing import PriceBook, id_of_prices
+from partnerml.routing._rehearsal import Rehearsal, in_ledger
 from partnerml.routing._shares import Group, Share
 from partnerml.routing._situation import Load
 from partnerml.routing._standing import follow, latest_of, standing
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from partnerml.routing._lead import Lead
     from partnerml.routing._ledger import Ledger
     from partnerml.routing._opened import Opened
-    from partnerml.routing._pricing import PriceBook
     from partnerml.routing._turn import Turn
 
 POLICY = "batch"
@@ -122,6 +122,7 @@ def assign_all(
     moment: dt.datetime,
     book: PriceBook,
     progress: Progress | None = None,
+    dry_run: bool = False,
 ) -> Batch:
     """Give out leads so that the sum of their utilities is highest, and write the decisions.
 
@@ -135,6 +136,8 @@ def assign_all(
     book : PriceBook
         Keeps the prices that the auction finds.
     progress : Progress, optional
+    dry_run : bool
+        Whether nothing is written, neither decisions nor prices.
 
     Raises
     ------
@@ -147,24 +150,24 @@ def assign_all(
     # prices of the day are for leads that come one by one; the auction finds its own
     opened = opened.as_published()
     free = _free(ledger, opened, leads, moment=moment)
-    fold, _ = ledger.standing(now=moment, capacity=opened.way.capacity)
+    fold, credit = ledger.standing(now=moment, capacity=opened.way.capacity)
     load = fold.load(opened.way.capacity, moment)
     candidates = Candidates(Looking(opened, load, moment=moment), free, opened.config.batch.candidates)
     room = opened.way.capacity.free(load, np.arange(len(opened.snapshot)))
     solved = assign(len(free), candidates, room, opened.config.batch, groups=_groups(opened), progress=progress)
-    together = Together(fold.seq, len(free), solved.price, book.keep(solved.price))
+    prices_id = id_of_prices(solved.price) if dry_run else book.keep(solved.price)
+    together = Together(fold.seq, len(free), solved.price, prices_id)
     # in the order of the leads, one at a time: what was found is kept in few bytes until then
     chosen = (Chosen(int(row), seen, together) for row, seen in zip(solved.partner, candidates, strict=True))
     asked = {lead.lead_id for lead in free}
+    each = [(lead, lead.lead_id in asked) for lead in leads]
+    kept = Rehearsed(ledger, Rehearsal(opened, fold, credit), moment) if dry_run else Written(ledger, opened, moment)
     decisions: list[Decision | None] = []
-    for part in progress.track(list(_parts(leads)), "decisions", total=-(-len(leads) // _TOGETHER)):
-        with ledger.turn(moment=moment) as turn:
-            decisions += [
-                _written(turn, opened, lead, next(chosen) if lead.lead_id in asked else None) for lead in part
-            ]
+    for part in progress.track(list(_parts(each)), "decisions", total=-(-len(leads) // _TOGETHER)):
+        decisions += kept.decided([(lead, next(chosen) if is_asked else None) for lead, is_asked in part])
     ids = opened.snapshot.partners.partner_id
     return Batch(
-        decisions=_with_left_over(ledger, opened, leads, decisions, moment=moment),
+        decisions=_with_left_over(kept, leads, decisions),
         given=solved.given,
         total=solved.total,
         gap=solved.gap,
@@ -243,7 +246,7 @@ def _groups(opened: Opened) -> list[Group]:
 
 
 def _with_left_over(
-    ledger: Ledger, opened: Opened, leads: Sequence[Lead], decisions: Sequence[Decision | None], *, moment: dt.datetime
+    kept: Written | Rehearsed, leads: Sequence[Lead], decisions: Sequence[Decision | None]
 ) -> tuple[Decision, ...]:
     """Decide the leads that the auction left over as if they came alone, once all others have their partners.
 
@@ -251,33 +254,80 @@ def _with_left_over(
     """
     found = list(decisions)
     for part in _parts([place for place, decision in enumerate(found) if decision is None]):
-        with ledger.turn(moment=moment) as turn:
-            for place in part:
-                turn.look_at(leads[place].lead_id)
-                found[place] = standing(turn, leads[place]) or follow(turn, opened, leads[place])
+        for place, decision in zip(part, kept.decided([(leads[place], None) for place in part]), strict=True):
+            found[place] = decision
     return tuple(decision for decision in found if decision is not None)
 
 
-def _written(turn: Turn, opened: Opened, lead: Lead, chosen: Chosen | None) -> Decision | None:
-    """Write the decision on one lead, as the auction has it where that still holds; None if it is left over."""
-    turn.look_at(lead.lead_id)
-    stands = standing(turn, lead)
-    if stands is not None:
-        return stands
-    if chosen is None or turn.number:
-        return follow(turn, opened, lead)
-    situation = opened.situation_in(turn, lead)
-    case = Case(situation, opened.way, turn.number)
-    found = precedence(situation)
-    if found is not None:
-        return follow(turn, opened, lead, outcome=Outcome(engaged(case, found)))
-    if chosen.row < 0 and chosen.looked.n_eligible and not opened.config.batch.shares:
+class Written:
+    """Decisions of a batch as the ledger keeps them."""
+
+    def __init__(self, ledger: Ledger, opened: Opened, moment: dt.datetime) -> None:
+        self._ledger, self._opened, self._moment = ledger, opened, moment
+
+    def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | None]:
+        """Decide some leads in one turn: by the auction where it says something, else as if they came alone.
+
+        Returns
+        -------
+        list of Decision or None
+            None for a lead that is left over.
+        """
+        with self._ledger.turn(moment=self._moment) as turn:
+            return [self._decided(turn, lead, chosen) for lead, chosen in leads]
+
+    def _decided(self, turn: Turn, lead: Lead, chosen: Chosen | None) -> Decision | None:
+        turn.look_at(lead.lead_id)
+        stands = standing(turn, lead)
+        if stands is not None:
+            return stands
+        if chosen is None or turn.number:
+            return follow(turn, self._opened, lead)
+        case = Case(self._opened.situation_in(turn, lead), self._opened.way, turn.number)
+        if _is_left_over(case, chosen):
+            return None
+        return follow(turn, self._opened, lead, outcome=_by_auction(case, chosen))
+
+
+class Rehearsed:
+    """Decisions of a batch that nobody keeps."""
+
+    def __init__(self, ledger: Ledger, rehearsal: Rehearsal, moment: dt.datetime) -> None:
+        self._ledger, self._rehearsal, self._moment = ledger, rehearsal, moment
+
+    def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | None]:
+        """Decide some leads, as `Written.decided` does."""
+        return [self._decided(lead, chosen) for lead, chosen in leads]
+
+    def _decided(self, lead: Lead, chosen: Chosen | None) -> Decision | None:
+        opened = self._rehearsal.opened
+        stands, past, matches = in_ledger(self._ledger, opened, lead, moment=self._moment)
+        if stands is not None:
+            return stands
+        case = self._rehearsal.case(lead, self._moment, matches=matches, past=past)
+        if chosen is None or past.number:
+            return self._rehearsal.take(case)
+        if _is_left_over(case, chosen):
+            return None
+        return self._rehearsal.take(case, _by_auction(case, chosen))
+
+
+def _is_left_over(case: Case, chosen: Chosen) -> bool:
+    """Tell whether the auction gave a lead to nobody, and others than its candidates may get it later."""
+    nobody_has = chosen.row < 0 and chosen.looked.n_eligible > 0 and not case.situation.config.batch.shares
+    return nobody_has and precedence(case.situation) is None
+
+
+def _by_auction(case: Case, chosen: Chosen) -> Outcome | None:
+    """Return what the auction says of a lead; None where that does not hold any more, and it is decided by itself."""
+    situation = case.situation
+    if precedence(situation) is not None:
         return None
     if chosen.row < 0:
-        return follow(turn, opened, lead, outcome=Outcome(left_over(case, chosen)))
-    if not opened.way.capacity.free(situation.load, np.array([chosen.row]))[0]:
-        return follow(turn, opened, lead)
-    return follow(turn, opened, lead, outcome=given(case, chosen))
+        return Outcome(left_over(case, chosen))
+    if not case.way.capacity.free(situation.load, np.array([chosen.row]))[0]:
+        return None
+    return given(case, chosen)
 
 
 def left_over(case: Case, chosen: Chosen) -> Decision:

@@ -20,6 +20,7 @@ from partnerml.routing._lead_values import LONGEST_ID, RefusedError, is_absent, 
 LARGEST_PAYLOAD = 100_000  # characters of the canonical text
 _MOST_COLUMNS = 500
 _SHOWN = 5
+_ONE_DAY = dt.timedelta(days=1)
 _ID = "lead_id"
 
 
@@ -147,6 +148,32 @@ class LeadTable:
             except DataError as error:
                 refused.append(Refused(number, readable_id(row), str(error)))
         return cls(tuple(leads), tuple(refused))
+
+
+def doubts(leads: Sequence[Lead], moment: dt.datetime) -> list[str]:
+    """Return what is odd about when leads came, in words: those without a moment, and those of tomorrow.
+
+    Parameters
+    ----------
+    leads : sequence of Lead
+    moment : datetime
+        Now, zoned UTC.
+    """
+    undated = [lead for lead in leads if lead.get("created_at") is None]
+    ahead = [lead for lead in leads if (lead.get("created_at") or moment) > moment + _ONE_DAY]
+    told = []
+    if undated:
+        told.append(
+            f"{len(undated):,} of {len(leads):,} leads have no created_at, first {undated[0].lead_id!r}: they count as "
+            "come when they are first decided, also where two may be the same"
+        )
+    if ahead:
+        told.append(
+            f"{len(ahead):,} of {len(leads):,} leads have a created_at more than a day after now "
+            f"({moment.isoformat()}), first {ahead[0].lead_id!r}: {ahead[0].get('created_at').isoformat()}; check the "
+            "clock and the time zone that they come from"
+        )
+    return told
 
 
 def check_ids(rows: Sequence[Mapping[str, Any] | Lead], name: str) -> None:

@@ -190,6 +190,11 @@ class Ledger:
             rows = connection.execute(queries.OVERDUE, {"now": micros(zoned(now, name="now"))}).all()
             return [queries.offer_of(row) for row in rows]
 
+    def payloads(self, lead_ids: Sequence[str]) -> dict[str, str]:
+        """Return the payloads of those of some leads that came before, by their ids."""
+        with self._database.reading() as connection:
+            return {row.lead_id: row.payload for row in queries.some(connection, queries.PAYLOADS, lead_ids)}
+
     def waiting(self) -> list[str]:
         """Return the leads whose last decision waits for a newer snapshot (`Decision.waits`), in order."""
         with self._database.reading() as connection:

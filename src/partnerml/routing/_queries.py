@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -137,6 +137,7 @@ DUPLICATES = (
         _IS_LAST,
     )
 )
+PAYLOADS = sa.select(leads.lead_id, leads.payload).where(leads.lead_id.in_(bindparam("those", expanding=True)))
 VECTOR = sa.select(tables.vectors.c.vector).where(tables.vectors.c.seq == bindparam("of_decision"))
 HAD = (
     sa.select(offers.partner_id)
@@ -205,9 +206,7 @@ def counted(connection: sa.Connection, moment: dt.datetime, *, held: Collection[
 def look_out(connection: sa.Connection, fold: Fold, held: Collection[str]) -> None:
     """Let a fold of all entries look out for other leads."""
     fold.held, fold.given = held, set()
-    every = list(held)
-    for start in range(0, len(every), _AT_ONCE):
-        fold.given.update(connection.execute(GIVEN, {"those": every[start : start + _AT_ONCE]}).scalars())
+    fold.given.update(row.lead_id for row in some(connection, GIVEN, list(held)))
 
 
 def folded(connection: sa.Connection, moment: dt.datetime, *, last: int) -> Fold:
@@ -273,6 +272,12 @@ def checked_text(value: str, name: str) -> str:
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise DataError(f"{name} holds a NUL or half of a character, which no database keeps; got {value!r:.80}")
     return value
+
+
+def some(connection: sa.Connection, query: Any, ids: Sequence[str]) -> Iterator[Any]:
+    """Yield the rows of some leads by their ids, of which there may be very many."""
+    for start in range(0, len(ids), _AT_ONCE):
+        yield from connection.execute(query, {"those": list(ids[start : start + _AT_ONCE])})
 
 
 def many(connection: sa.Connection, query: Any, numbers: Sequence[int]) -> Sequence[Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from partnerml.errors import InputError
 from partnerml.routing._capacity import Aligned, Entry, Fold
-from partnerml.routing._decide import decide
+from partnerml.routing._decide import Case, decide
 from partnerml.routing._decision import Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._matches import Known
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from partnerml.progress import Progress
+    from partnerml.routing._decide import Outcome
     from partnerml.routing._ledger import Ledger
     from partnerml.routing._offers import Offer
     from partnerml.routing._opened import Opened
@@ -48,7 +49,7 @@ class _Row(NamedTuple):
     country: str | None
 
 
-class _Past(NamedTuple):
+class Past(NamedTuple):
     """What a lead has behind it: how many decisions, with which partners, and what the last of them gives back."""
 
     number: int = 0
@@ -56,7 +57,7 @@ class _Past(NamedTuple):
     freed: tuple[Entry, ...] = ()
 
 
-_NEW = _Past()
+NEW = Past()
 
 
 class Rehearsal:
@@ -77,7 +78,7 @@ class Rehearsal:
         self._known = Known(since=0, forgets=0)
         self._partners: list[str | None] = []
 
-    def route(self, lead: Lead, moment: dt.datetime, *, matches: Sequence[Match] = (), past: _Past = _NEW) -> Decision:
+    def route(self, lead: Lead, moment: dt.datetime, *, matches: Sequence[Match] = (), past: Past = NEW) -> Decision:
         """Decide a lead.
 
         Parameters
@@ -86,9 +87,13 @@ class Rehearsal:
         moment : datetime
         matches : sequence of Match
             Leads of the ledger that may be the same.
-        past : _Past
+        past : Past
             What the lead has behind it, if it does not come for the first time.
         """
+        return self.take(self.case(lead, moment, matches=matches, past=past))
+
+    def case(self, lead: Lead, moment: dt.datetime, *, matches: Sequence[Match] = (), past: Past = NEW) -> Case:
+        """Return a lead as it stands in the rehearsal, to be decided."""
         self._count(past.freed)
         keys = keys_of(lead, self.opened.snapshot)
         window = self.opened.config.duplicates
@@ -96,10 +101,17 @@ class Rehearsal:
         own = self._known.like(keys, since=since, threshold=window.name_threshold) if window.enabled else []
         found = [*matches, *(match_of(row, self._partners[row.lead]) for row in own)]
         situation = self.opened.situation(lead, moment, self._load(moment), had=past.had, matches=found)
-        # whatever the age of the snapshot: a past day is made up anew by the one in use
-        outcome = decide(situation, way=self.opened.way, number=past.number, credit=self._credit)
+        return Case(situation, self.opened.way, past.number)
+
+    def take(self, case: Case, outcome: Outcome | None = None) -> Decision:
+        """Take a decision for made: one that was found elsewhere, or that of the policy."""
+        if outcome is None:
+            # whatever the age of the snapshot: a past day is made up anew by the one in use
+            outcome = decide(case.situation, way=case.way, number=case.number, credit=self._credit)
+        lead, moment = case.situation.lead, case.situation.moment
         self._take(self.opened.written(outcome, moment=moment), lead.lead_id)
         self._credit |= outcome.credit or {}
+        keys = keys_of(lead, self.opened.snapshot)
         created = micros(keys.created_at or moment)
         row = _Row(len(self._partners), lead.lead_id, created, keys.account_id, keys.domain, keys.name, keys.country)
         self._known.add([row])
@@ -134,7 +146,7 @@ def dry_run(
     rehearsal = Rehearsal(opened, *ledger.standing(now=moment, capacity=opened.way.capacity))
     decisions = []
     for lead in progress.track(leads, "leads", total=len(leads)):
-        stands, past, matches = _in_ledger(ledger, opened, lead, moment=moment)
+        stands, past, matches = in_ledger(ledger, opened, lead, moment=moment)
         decisions.append(rehearsal.route(lead, moment, matches=matches, past=past) if stands is None else stands)
     return decisions
 
@@ -163,15 +175,15 @@ def simulated(
     later = {json.loads(payload)["lead_id"] for _, payload in ledger.decided(start, _END)}
     would = []
     for was, lead in progress.track(past, "leads", total=len(past)):
-        _, _, matches = _in_ledger(ledger, opened, lead, moment=was.decided_at)
+        _, _, matches = in_ledger(ledger, opened, lead, moment=was.decided_at)
         known = [match for match in matches if match.lead_id not in later]
         would.append(rehearsal.route(lead, was.decided_at, matches=known))
     return beside([was for was, _ in past], would)
 
 
-def _in_ledger(
+def in_ledger(
     ledger: Ledger, opened: Opened, lead: Lead, *, moment: dt.datetime
-) -> tuple[Decision | None, _Past, list[Match]]:
+) -> tuple[Decision | None, Past, list[Match]]:
     """Return the decision that stands on a lead, what lies behind it if none does, and leads it may be the same as."""
     window = opened.config.duplicates
     with ledger.turn(lead.lead_id, moment=moment) as turn:
@@ -180,10 +192,10 @@ def _in_ledger(
             keys = keys_of(lead, opened.snapshot)
             found = turn.matches(keys, since=moment - window.window, name_threshold=window.name_threshold)
         if latest is None:
-            return None, _NEW, found
+            return None, NEW, found
         if not is_due(latest, moment):
-            return Decision.from_json(latest.text), _NEW, found
-        return None, _Past(turn.number, turn.had, _freed(opened, turn.holder)), found
+            return Decision.from_json(latest.text), NEW, found
+        return None, Past(turn.number, turn.had, _freed(opened, turn.holder)), found
 
 
 def _freed(opened: Opened, overdue: Offer | None) -> tuple[Entry, ...]:

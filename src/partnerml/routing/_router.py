@@ -366,10 +366,16 @@ class Router:
 
     def decision(self, decision_id: str) -> Decision:
         """Return a decision of the ledger, as it was given."""
-        return Decision.from_json(self.ledger.state_at(decision_id).text)
+        return Decision.from_json(self.ledger.text(decision_id))
 
-    def replay(self, decision_id: str) -> Decision:
+    def replay(self, decision_id: str, *, now: Moment | None = None) -> Decision:
         """Make a past decision again, from what was known then, and return it.
+
+        Parameters
+        ----------
+        decision_id : str
+        now : moment, optional
+            What was decided later is not past, and is refused.
 
         Raises
         ------
@@ -381,7 +387,10 @@ class Router:
         """
         from partnerml.routing._replay import replayed
 
-        return replayed(self.ledger, decision_id, self._opened, source=self._source, book=self._book)
+        found = replayed(self.ledger, decision_id, self._opened, source=self._source, book=self._book)
+        if now is not None and found.decided_at > (moment := _moment(now)):
+            raise InputError(f"decision {decision_id} is of {found.decided_at.isoformat()}, after {moment.isoformat()}")
+        return found
 
     def forget(self, identifier: str, *, now: Moment | None = None, by: str | None = None) -> int:
         """Forget who a lead, or all leads of an account, were; see `Ledger.forget`."""
@@ -389,7 +398,9 @@ class Router:
 
     # many leads
 
-    def assign(self, leads: Leads, *, now: Moment | None = None, progress: Progress | None = None) -> Batch:
+    def assign(
+        self, leads: Leads, *, now: Moment | None = None, progress: Progress | None = None, dry_run: bool = False
+    ) -> Batch:
         """Give out many leads at once, so that the sum of their utilities is highest, and write the decisions.
 
         Each lead gets one decision, as by `route`; leads that have one keep it.
@@ -400,6 +411,8 @@ class Router:
             Columns of the table ``leads``, a row a lead.
         now : moment, optional
         progress : Progress, optional
+        dry_run : bool
+            Whether to tell who would get what, and write nothing.
 
         Returns
         -------
@@ -417,7 +430,9 @@ class Router:
 
         moment, opened = _moment(now), self._opened
         opened.check_age(moment)
-        return assign_all(self.ledger, opened, _leads(leads), moment=moment, book=self._book, progress=progress)
+        return assign_all(
+            self.ledger, opened, _leads(leads), moment=moment, book=self._book, progress=progress, dry_run=dry_run
+        )
 
     def reprice(self, *, expected: int | None = None, now: Moment | None = None) -> Mapping[str, float]:
         """Find prices anew, by the leads that this router has decided lately and the capacity that is left.

@@ -12,7 +12,10 @@ from partnerml.routing._precedence import keys_of
 from partnerml.routing._round_robin import RETURNED, returned
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from partnerml.routing._decide import Outcome
+    from partnerml.routing._ledger import Ledger
     from partnerml.routing._opened import Opened
     from partnerml.routing._turn import Latest, Turn
 
@@ -47,13 +50,27 @@ def latest_of(turn: Turn, lead: Lead) -> Latest | None:
         If the lead came before with another payload.
     """
     latest = turn.latest
-    changed = [] if latest is None else lead.differs(latest.payload)
-    if changed:
-        raise DataError(
-            f"lead {lead.lead_id!r} was routed before with other values of {', '.join(changed)}; a decision stands for "
-            "the lead as it was. Send it as it was, or as a new lead with an id of its own"
-        )
+    told = None if latest is None else _how_changed(lead, latest.payload)
+    if told is not None:
+        raise DataError(told)
     return latest
+
+
+def changed(ledger: Ledger, leads: Sequence[Lead]) -> list[tuple[Lead, str]]:
+    """Return the leads that came before with another payload, each with what is told of it; nothing is written."""
+    known = ledger.payloads([lead.lead_id for lead in leads])
+    told = ((lead, _how_changed(lead, known[lead.lead_id])) for lead in leads if lead.lead_id in known)
+    return [(lead, words) for lead, words in told if words is not None]
+
+
+def _how_changed(lead: Lead, payload: str) -> str | None:
+    names = lead.differs(payload)
+    if not names:
+        return None
+    return (
+        f"lead {lead.lead_id!r} was routed before with other values of {', '.join(names)}; a decision stands for "
+        "the lead as it was. Send it as it was, or as a new lead with an id of its own"
+    )
 
 
 def is_due(latest: Latest, moment: dt.datetime) -> bool:
