@@ -2,11 +2,14 @@
 
 Each process works through its part of the calls, and writes a line to a file of its own once a call has been answered:
 what is there was acknowledged. One that is killed is started again and goes on with the call that was not answered,
-like a client that asks again.
+like a client that asks again. They decide by the router itself, or by a stand-in for it (any partner with room), which
+is quicker and leaves the ledger alone to be looked at.
 """
 
+import contextlib
 import dataclasses
 import datetime as dt
+import functools
 import json
 import multiprocessing
 import random
@@ -14,15 +17,18 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tests.routing.made_up import snapshot
 from tests.routing.made_up_ledger import NOW, answer, capacity, route
 
 from partnerml.errors import InputError
+from partnerml.routing import Router
 from partnerml.routing._ledger import Ledger
 from partnerml.routing._matches import Keys
 
 _NAME = "tests.routing.ledger_storm"
 # from the first call to the last the day and the week turn
 _SPAN = dt.timedelta(days=4)
+_ZONES = ("UTC", "Asia/Kolkata", "America/New_York")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +42,44 @@ class Storm:
     processes: int
     kills: int
     seed: int = 0
+    routed: bool = False
 
-    @property
-    def room(self):
-        """Partners of three zones whose limits are reached."""
+    @functools.cached_property
+    def limits(self):
+        """Of partners, by day, by week, and of open leads: such that they are reached."""
         rng = random.Random(self.seed)
         each = max(2, self.leads // self.partners)
-        limits = [
+        return [
             (rng.randint(1, each), rng.randint(1, 2 * each), rng.choice([None, each])) for _ in range(self.partners)
         ]
-        return capacity(*limits, zones=("UTC", "Asia/Kolkata", "America/New_York"))
+
+    @functools.cached_property
+    def world(self):
+        """A snapshot of these partners: what each is worth depends on the lead, and chance has a say."""
+        names = ("capacity_per_day", "capacity_per_week", "max_open_leads")
+        partners = [
+            {**dict(zip(names, limits, strict=True)), "partner_id": f"P{i:05}", "time_zone": _ZONES[i % 3]}
+            for i, limits in enumerate(self.limits)
+        ]
+        config = {"max_snapshot_age": "60d", "policy": {"kind": "softmax"}, "offers": {"answer_within": "8h"}}
+        return snapshot(partners, p=_chances, config=config, as_of=NOW - dt.timedelta(hours=12))
+
+    @functools.cached_property
+    def room(self):
+        """The capacity of partners of three zones."""
+        if self.routed:
+            return Router.open(self.world)._opened.way.capacity
+        return capacity(*self.limits, zones=_ZONES)
+
+    @contextlib.contextmanager
+    def opened(self):
+        """Yield what takes a lead, a moment and a source of chance, and does with the lead what people do."""
+        if not self.routed:
+            with Ledger.open(self.url) as ledger:
+                yield lambda lead, now, rng: steps(ledger, lead, self.room, now, rng)
+        else:
+            with Router.open(self.world, ledger=self.url) as router:
+                yield lambda lead, now, rng: routed_steps(router, lead, now, rng)
 
     def calls(self, process):
         """The calls of one process: lead and moment; a lead that comes twice may do so at another process."""
@@ -67,13 +101,13 @@ class Storm:
 
 def work(storm, process):
     """Work through the calls of one process, from where it was killed."""
-    calls, room = storm.calls(process), storm.room
-    with Ledger.open(storm.url) as ledger, storm.log(process).open("a+", buffering=1) as log:
+    calls = storm.calls(process)
+    with storm.opened() as does, storm.log(process).open("a+", buffering=1) as log:
         log.seek(0)
         done = sum(json.loads(line)["what"] == "done" for line in log)
         for i, (lead, now) in enumerate(calls[done:], start=done):
             rng = random.Random(f"{storm.seed}-{process}-{i}")
-            for line in steps(ledger, lead, room, now, rng):
+            for line in does(lead, now, rng):
                 log.write(json.dumps(line) + "\n")
             log.write(json.dumps({"what": "done"}) + "\n")
 
@@ -103,6 +137,40 @@ def steps(ledger, lead, room, now, rng):
             yield {"what": ended.status, "offer": offer}
     except InputError:
         # the same lead came through another process, which was faster
+        return
+
+
+def _chances(situation, rows):
+    return ((rows * 7919 + int(situation.lead.lead_id[1:]) * 31) % 97) / 100.0
+
+
+def routed_steps(router, lead, now, rng):
+    """Do the same by the router itself; now and then let all offers expire that are overdue."""
+    number = int(lead[1:])
+    name = f"{random.Random(number).getrandbits(64):x}"
+    values = {"lead_id": lead, "created_at": NOW, "account_id": f"A{number}", "account_name": name}
+    decided, step = router.route(values, now=now), rng.random()
+    yield told("routed", decided.to_json())
+    if step < 0.05:
+        for moved in router.expire(now=now):
+            yield told("moved", moved.to_json())
+    if decided.partner_id is None or step < 0.2:
+        return
+    offer = decided.offer_id
+    try:
+        if step < 0.9:
+            answered = "declined" if step < 0.5 else "accepted"
+            yield told(answered, router.respond(offer, answered, now=now).to_json(), offer)
+            if step > 0.7:
+                router.outcome(lead, "won", now=now)
+                yield {"what": "won", "lead": lead}
+        else:
+            following = router.withdraw(offer, now=now)
+            yield told("moved", following.to_json())
+            # one that nobody answered in time has expired
+            yield {"what": router.ledger.offer(offer).status, "offer": offer}
+    except InputError:
+        # the same lead came through another process, which was faster, or the deadline had passed
         return
 
 
@@ -158,6 +226,7 @@ def check(storm):
             free = storm.room.free(turn.load(storm.room), np.arange(storm.partners))
             full = int((free == 0).sum())
         decisions, offers = ledger.export("decisions"), {offer.offer_id: offer for offer in ledger.offers()}
+        won = {offer.lead_id for offer in offers.values() if offer.outcome == "won"}
         lines = storm.acknowledged()
         for line in lines:
             if "decision" in line:
@@ -168,12 +237,14 @@ def check(storm):
             elif line["what"] == "accepted":
                 assert offers[line["offer"]].status in ("accepted", "withdrawn")
             elif line["what"] == "won":
-                assert any(offer.lead_id == line["lead"] and offer.outcome == "won" for offer in offers.values())
+                assert line["lead"] in won
     first = decisions[decisions.number == 0]
     assert sorted(first.lead_id) == sorted(f"L{i}" for i in range(storm.leads))
     for name, partners in _partners(offers).items():
         assert len(partners) == len(set(partners)), f"lead {name} came twice to a partner: {partners}"
     assert sum(line["what"] == "done" for line in lines) == storm.leads + storm.leads // 3
+    if storm.routed:
+        _replayed(storm, decisions)
     return {
         "calls": sum("decision" in line for line in lines),
         "offers": len(offers),
@@ -181,6 +252,13 @@ def check(storm):
         "status": {name: sum(offer.status == name for offer in offers.values()) for name in ("offered", "accepted")},
         "full": full,
     }
+
+
+def _replayed(storm, decisions, *, most=40):
+    """Make some decisions again, byte for byte."""
+    with Router.open(storm.world, ledger=storm.url) as router:
+        for decision_id in decisions["decision_id"].sample(min(most, len(decisions)), random_state=storm.seed):
+            assert router.replay(decision_id) == router.decision(decision_id)
 
 
 def _partners(offers):
