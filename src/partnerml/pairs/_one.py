@@ -51,7 +51,7 @@ class OneLead:
         similarity, covered, of_vertical = self._vertical(get("vertical"))
         amount = _number(get("amount"))
         return Leads(
-            point=unit_vectors([_number(get("latitude"))], [_number(get("longitude"))]),
+            point=_point(get("latitude"), get("longitude")),
             country=country,
             region=region,
             area=area,
@@ -100,6 +100,14 @@ def band_of(amount: float | None) -> int:
 
 
 _FIRST, _EDGES = np.zeros(1, dtype=np.int64), np.array(SIZE_EDGES)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _point(latitude: float | None, longitude: float | None) -> Floats:
+    """Return where a lead is, shape (3, 1); not to be written to."""
+    point = unit_vectors([_number(latitude)], [_number(longitude)])
+    point.flags.writeable = False
+    return point
 
 
 def _number(value: Any) -> float:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from partnerml.pairs import FEATURES, Leads, OneLead, Pairing, PartnerFacts, band_of
+from partnerml.pairs import FEATURES, Leads, OneLead, Pairing, PartnerFacts, areas_hold, band_of, chord
 from partnerml.routing._remembered import Memory, Sized
 from partnerml.routing._situation import lead_columns
+from partnerml.routing._territory import POINT, asking
 
 if TYPE_CHECKING:
     from partnerml.routing._situation import Situation
@@ -28,7 +29,46 @@ _OF_WORDS: Mapping[str, tuple[str, ...]] = {
     "language": ("languages",),
     "certification": ("required_certifications",),
 }
+_LEVEL, _TERRITORY = "pair__place__level__asof", "pair__territory__level__asof"
 _SIZES = "pair__size__log_ratio__ever"  # of the amount itself, not of its band
+
+
+class _Levels(NamedTuple):
+    """What territories are to the leads of a place and a vertical.
+
+    Attributes
+    ----------
+    apart : array, shape (n,)
+        The level of each partner's most particular row that holds such leads, apart from circles; 0 if none does, NaN
+        without rows.
+    partner : array of int, shape (c,)
+        Partners of the circles that hold such a lead where it lies within them.
+    level, chord : array, shape (c,)
+    point : array, shape (3, c)
+        Of those circles.
+    """
+
+    apart: Floats
+    partner: Ints
+    level: Floats
+    point: Floats
+    chord: Floats
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return sum(part.size for part in self)
+
+    @classmethod
+    def of(cls, lead: Leads, known: PartnerFacts) -> Self:
+        """Look at all territories for a lead."""
+        areas, every = known.territories, known.territories.rows.everything
+        holds = areas_hold(lead, asking(areas, frozenset((POINT,))), 0, slice(None))
+        level = np.where(holds & ~areas.circle, areas.level, 0.0)
+        circles = np.flatnonzero(holds & areas.circle)
+        partner = np.repeat(np.arange(len(known)), every.count)[circles]
+        apart = every.fold(level, np.maximum, empty=np.nan)
+        return cls(apart, partner, areas.level[circles], areas.point[:, circles], areas.chord[circles])
 
 
 class Meetings:
@@ -102,7 +142,38 @@ class Meetings:
         beforehand = situation.beforehand
         if beforehand is not None and situation.snapshot.known is self.known:
             return Pairing(beforehand.known, self.known, beforehand.place, rows, held).features(names)
-        return self._pairs(situation.lead.values, rows, held, names)
+        lead = self._one.encode(situation.lead.values)
+        found = np.empty((len(rows), len(names)))
+        rest = [j for j, name in enumerate(names) if name not in (_LEVEL, _TERRITORY)]
+        found[:, rest] = Pairing(lead, self.known, 0, rows, held).features([names[j] for j in rest])
+        if _LEVEL in names:
+            found[:, names.index(_LEVEL)] = self._place_level(lead).take(rows)
+        if _TERRITORY in names:
+            found[:, names.index(_TERRITORY)] = self._territory_level(lead, rows)
+        return found
+
+    def _place_level(self, lead: Leads) -> Floats:
+        """Return how near a lead's place all partners have their office, shape (n,)."""
+        key = "place", int(lead.country[0]), int(lead.region[0]), int(lead.area[0])
+        found: Floats = self._memory.get(
+            key, lambda: Pairing(lead, self.known, 0, slice(None)).features([_LEVEL])[:, 0].copy()
+        )
+        return found
+
+    def _territory_level(self, lead: Leads, rows: Ints) -> Floats:
+        """Return the level of territories, shape (m,): looked up but for circles, which ask where a lead is exactly."""
+        covered = lead.covered[lead.vertical[0]]
+        key = "areas", int(lead.country[0]), int(lead.region[0]), lead.postal.tobytes(), covered.tobytes()
+        levels: _Levels = self._memory.get(key, lambda: _Levels.of(lead, self.known))
+        found: Floats = levels.apart.take(rows)
+        if not len(levels.partner):
+            return found
+        within = chord(levels.point, lead.point) <= levels.chord
+        if not within.any():
+            return found
+        highest = np.zeros(len(self.known))
+        np.maximum.at(highest, levels.partner[within], levels.level[within])
+        return np.maximum(found, highest.take(rows))
 
     def _pairs(self, lead: Words, rows: Any, held: Floats | None, names: Sequence[str]) -> Floats:
         return Pairing(self._one.encode(lead), self.known, 0, rows, held).features(names)
