@@ -293,6 +293,11 @@ def test_the_task(eco, world):
         assert task.kind.missing(few) == "the table leads"
 
 
+def test_of_the_lists_of_partners_their_length_alone_is_a_feature(recipe):
+    lists = [name for name in recipe.catalogue.names if name.split("__")[2] in ("items", "has")]
+    assert lists == ["partners__verticals__items__asof", "partners__languages__items__asof"]
+
+
 def test_rows_of_the_task_at_moments(eco):
     task = tasks.close(horizon_days=120)
     data = tasks.build_dataset(

@@ -174,7 +174,8 @@ def _partner(eco: Ecosystem, types: tuple[str, ...], has_values: bool) -> Iterat
 
 
 def _tells_at_assignment(feature: Feature) -> bool:
-    trait = feature.measure == "trait"
+    # of a list how long it is: what of it the lead asks for is said of the pair
+    trait = feature.measure in ("trait", "items")
     single = feature.source == "events" and feature.kind != "all" and feature.measure != "count"
     return trait or ((feature.source, feature.measure, feature.window) in _CLOSE and not single)
 
