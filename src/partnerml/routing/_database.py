@@ -35,6 +35,7 @@ _SETTINGS = (
     # pages between two copies of the log into the file: at 1,000, more than one commit in a hundred would wait for one
     "PRAGMA wal_autocheckpoint = 4000",
 )
+_OF_PARENTS: list[sa.Connection | None] = []  # of processes that forked into this one, which must not close them
 _KNOWN = "sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
 
 
@@ -61,6 +62,7 @@ class Database:
         self.place = "the ledger in memory" if self.in_memory else _told_of(parsed)
         self._lock, self._owner, self._pid = threading.Lock(), 0, os.getpid()
         self._engine = self._made(parsed)
+        self._writer: sa.Connection | None = None
         self._line = Path(f"{parsed.database}-turn") if self.sqlite and not self.in_memory else None
 
     def _made(self, url: sa.URL) -> sa.Engine:
@@ -94,13 +96,31 @@ class Database:
         """
         with self._alone():
             try:
-                with self._in_line(), self._told(), self._engine.connect() as connection, connection.begin():
+                with self._in_line(), self._told(), self._connected() as connection, connection.begin():
                     if not self.sqlite:
                         connection.execute(_LOCK)
                     yield connection
             except BaseException:
                 undone()
                 raise
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
+        """Return the connection that writes: on SQLite one for all turns, since fetching one takes longer than BEGIN.
+
+        On PostgreSQL it comes from the pool, which sees first whether the server is still there.
+        """
+        if not self.sqlite:
+            with self._engine.connect() as connection:
+                yield connection
+            return
+        writer = self._writer = self._writer or self._engine.connect()
+        try:
+            yield writer
+        except BaseException:
+            self._writer = None
+            writer.close()
+            raise
 
     @contextlib.contextmanager
     def _in_line(self) -> Iterator[None]:
@@ -141,12 +161,17 @@ class Database:
 
     def close(self) -> None:
         """Close all connections; a ledger in memory is gone with them."""
+        if self._writer is not None and self._pid == os.getpid():
+            self._writer.close()
+        self._writer = None
         self._engine.dispose()
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         if self._pid != os.getpid():  # a fork: the connections belong to the parent, and its threads are not here
             self._engine.dispose(close=False)
+            _OF_PARENTS.append(self._writer)
+            self._writer = None
             self._lock, self._owner, self._pid = threading.Lock(), 0, os.getpid()
         if self._owner == threading.get_ident():
             raise InternalError("a turn of the ledger was begun within another one, which would wait for itself")
@@ -250,7 +275,12 @@ def _set_up(connection: Any, _: Any) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     reads = connection.get_execution_options().get(_READING, False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    words, driver = "BEGIN" if reads else "BEGIN IMMEDIATE", connection.connection.driver_connection
+    assert driver is not None, "a transaction begins on an open connection"
+    try:
+        driver.execute(words)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(words, (), error, sqlite3.Error, dialect=connection.dialect) from error
 
 
 def _limit_waiting(connection: Any, _: Any) -> None:

@@ -99,7 +99,8 @@ def follow(turn: Turn, opened: Opened, lead: Lead, *, outcome: Outcome | None = 
     told = opened.written(outcome, moment=turn.moment)
     if first:
         told |= {"payload": lead.payload, "keys": keys_of(lead, opened.snapshot)}
-    return Decision.from_json(turn.record(**told))
+    turn.record(**told)
+    return outcome.decision
 
 
 def after_answer(turn: Turn, opened: Opened) -> Decision:
