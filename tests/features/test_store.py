@@ -274,6 +274,17 @@ def test_a_killed_update_leaves_the_old_state(backend, tmp_path, monkeypatch, br
             same(from_cells(eco, store, all_rows, wanted), from_raw(eco, all_rows, wanted))
 
 
+def test_a_rare_type_has_its_place_where_it_shares_none(backend, tmp_path, monkeypatch):
+    monkeypatch.setattr(sums, "_MOST_TYPES", 2)
+    types = ("login", "rare", "survey", "survey")
+    events = [event(day, partner=p, type_=type_) for day in range(-9, 90, 9) for p in "AC" for type_ in types]
+    wanted = catalogue(f"events__{kind}__count__30d" for kind in ("login", "survey", "other", "all"))
+    with contextlib.closing(world(backend, events)) as eco, spine(eco, AS_OF) as rows:
+        store = CellStore.open(tmp_path)
+        store.update(eco, LAST)
+        same(from_cells(eco, store, rows, wanted), from_raw(eco, rows, wanted))
+
+
 def test_sums_beyond_64_bits_are_exact(backend, tmp_path):
     events = [event(day, value=(-1) ** (day // 50) * 4e12 + day / 8) for day in range(-60, 100)]
     wanted = catalogue(("events__all__value__30d", "events__all__value__ever", "events__all__value_min__90d"))

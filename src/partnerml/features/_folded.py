@@ -196,7 +196,8 @@ def merged(parts: Sequence[Columns], *, by: Sequence[str] = KEYS) -> Columns:
 def totals(rows: Columns, kind: int) -> Columns:
     """Return sums over all event types, one row for each partner: of all rows, or of the partner's own."""
     chosen = taken(rows, rows["kind"] % 2 == 1) if kind == OWN else rows
-    return merged([{**chosen, "kind": np.full(len(chosen["kind"]), kind, dtype="int32")}])
+    sums = merged([without(chosen, ("kind",))], by=("partner",))
+    return {**sums, "kind": np.full(len(sums["partner"]), kind, dtype="int32")}
 
 
 def taken(rows: Columns, chosen: np.ndarray[Any, Any]) -> Columns:

@@ -53,7 +53,7 @@ class History:
         self.windows = sorted({r.window for r in requests if r.window != EVER})
         self.place = np.full(len(store.partners), -1, dtype="int64")
         self.place[partner] = np.arange(len(partner))
-        self.everybody = bool((self.place >= 0).all())
+        self.as_stored = bool((self.place == np.arange(len(self.place))).all())  # all of them, in their order
         self.sums: list[Sums] = []
         left = list(requests)
         order: tuple[Totals | Kinds, ...] = (*map(Totals, TOTALS), kinds)  # every request to the first that holds it
@@ -146,9 +146,10 @@ class History:
 
     def _known(self, rows: Columns) -> Columns:
         """Return the rows of the partners, with their order in the place of their numbers."""
+        if self.as_stored:
+            return rows
         partner = self.place[rows["partner"]]
-        rows = {**rows, "partner": partner}
-        return rows if self.everybody else taken(rows, partner >= 0)
+        return taken({**rows, "partner": partner}, partner >= 0)
 
 
 def _of_days(rows: Columns, segment: Segment) -> Columns:

@@ -10,6 +10,7 @@ small pieces, and of Parquet each of them takes several times as long.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -112,15 +113,21 @@ def load(folder: Path) -> State:
     if not path.is_file():
         return State()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] == FORMAT:
-            return State.from_dict(found)
+        found = _parsed(path.read_bytes())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path}: not a manifest of cells ({error}); remove {folder}") from None
+    if isinstance(found, State):
+        return found
     raise SourceError(
-        f"{path}: cells of format {found['format']}, this version reads {FORMAT}; remove {folder}, the next update "
-        "builds it anew"
+        f"{path}: cells of format {found}, this version reads {FORMAT}; remove {folder}, the next update builds it anew"
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(content: bytes) -> State | Any:
+    """Return the state that a manifest tells, or the format of one that cannot be read; an update reads it twice."""
+    found = json.loads(content)
+    return State.from_dict(found) if found["format"] == FORMAT else found["format"]
 
 
 def save(folder: Path, state: State) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SOURCES = ("events", "activity")
 _MOST_AS_OFS = 36  # more of them are faster from raw rows, in one pass
+_BATCH = 16_384  # rows
 _PLACES_AT_ONCE = 16_000_000  # of kinds and partners, in one array
 
 
@@ -78,22 +79,23 @@ def recall(
         If a partner is not known to the cells.
     """
     ordered = sorted(set(requests))
-    rows = eco.backend.to_pyarrow(spine.select("partner_id", "pid", "k", "slot"))
-    pid, number, slot = (rows[name].to_numpy() for name in ("pid", "k", "slot"))
+    rows = eco.backend.to_pyarrow(spine)
+    pid, number = (rows[name].to_numpy() for name in ("pid", "k"))
     partner = _numbers(store, rows["partner_id"])
     deals = _Deals.read(eco, spine, activity) if any(r.source == "activity" for r in ordered) else None
     kinds = Kinds.of(store.types, event_types, activity)
     size = max(1, _PLACES_AT_ONCE // kinds.count)
-    parts = []
+    order, parts = [], []
     for k in np.unique(number) if len(number) else (0,):  # without rows there are columns all the same
         day = (as_of[k].date() - date(1970, 1, 1)).days
         at = np.flatnonzero(number == k)
-        at = at[np.argsort(pid[at])]
+        at = at[np.argsort(partner[at])]
         for chosen in np.split(at, range(size, len(at), size)):
             history = History(store, kinds, ordered, day, partner=partner[chosen])
             found = history.fold(None if deals is None else deals.before(day, pid[chosen]))
-            parts.append(pa.table({"slot": slot[chosen], **found}))
-    return _beside(spine, ordered, parts)
+            order.append(chosen)
+            parts.append(pa.table(found))
+    return _beside(rows.take(np.concatenate(order)), ordered, pa.concat_tables(parts))
 
 
 def both(held: Windows, more: Windows) -> Windows:
@@ -115,11 +117,11 @@ def _numbers(store: CellStore, ids: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return np.asarray(partner.to_numpy())
 
 
-def _beside(spine: ibis.Table, requests: Sequence[Request], parts: Sequence[pa.Table]) -> Windows:
-    """Put what was found beside the spine."""
-    found = pa.concat_tables(parts)
-    found = found.rename_columns(["slot__cells", *found.column_names[1:]])
-    table = spine.left_join(ibis.memtable(found), [("slot", "slot__cells")]).drop("slot__cells")
+def _beside(spine: pa.Table, requests: Sequence[Request], found: pa.Table) -> Windows:
+    """Put what was found beside the spine, row by row, in batches that an engine reads side by side."""
+    whole = pa.table([*spine.columns, *found.columns], names=[*spine.column_names, *found.column_names])
+    batches = whole.combine_chunks().to_batches(max_chunksize=_BATCH)
+    table = ibis.memtable(pa.Table.from_batches(batches, whole.schema))
     numbers = {r: table[r.column] for r in requests if r.atom != "gaps"}
     gaps = {
         r: {name: table[column] for name, column in zip(GAP_COLUMNS, columns(r), strict=True)}
@@ -150,8 +152,10 @@ class _Deals:
 
     def before(self, as_of: int, pid: np.ndarray[Any, Any]) -> Columns:
         """Return what was seen of some partners before a midnight, one row a day, in order of the days."""
-        at = np.searchsorted(pid, self.pid) if len(pid) else np.zeros(len(self.pid), dtype="int64")
+        by_pid = np.argsort(pid)
+        at = np.searchsorted(pid, self.pid, sorter=by_pid)
         known = at < len(pid)
+        at[known] = by_pid[at[known]]
         known[known] = pid[at[known]] == self.pid[known]
         known &= (self.moment < as_of * DAY_US) & (self.seen < as_of * DAY_US)
         moment = self.moment[known]

@@ -148,13 +148,12 @@ class CellStore:
         if not eco.has("events"):
             raise ConfigError("cells: there is no table events to keep cells of")
         with lock(self.folder, purpose="an update of the cells of events"):
-            self._take(load(self.folder))
-            if rebuild:
-                self._take(State(revision=self._state.revision))
+            found = load(self.folder)
+            clear_orphans(self.folder, found)
+            self._take(State(revision=found.revision) if rebuild else found)
             refused = self.refusal(eco)
             if refused and self._state.watermark is not None:
                 raise ConfigError(f"cells in {self.folder}: {refused}; {REBUILD}")
-            clear_orphans(self.folder, load(self.folder))
             state = dataclasses.replace(self._state, source=_source(eco, self._fingerprint))
             update = Update(self.folder, eco, state)
             report = update.run(number_of(moment.date()))

@@ -101,7 +101,8 @@ class Update:
         if mark is not None:
             # the last week is read together with the first new day: what costs is to find the place
             rows = self._fetched(new_rows(self.eco, mark - _RECOUNTED_DAYS, max(mark, min(until, mark + 1))))
-            back = self._changed_since(_seen(rows, None, mark), known, mark)
+            seen = _micros(rows["seen"]) // DAY_US
+            back = self._changed_since(rows["partner_id"], seen, known, mark)
             if back is not None:
                 self._go_back(back)
             if new:
@@ -109,7 +110,7 @@ class Update:
                 self._take_in(self._rows_of(new, back or mark), back or mark, back or mark)
             if back is not None or until > mark:
                 stop = max(mark, min(until, mark + 1))
-                self._take_in(self._folded(_seen(rows, back or mark, None)), back or mark, stop)
+                self._take_in(self._folded(rows.filter(pa.array(seen >= (back or mark)))), back or mark, stop)
         end = until if mark is None else max(until, mark)
         for start, stop in self._batches(end):
             since = None if self.state.watermark is None else start
@@ -118,27 +119,32 @@ class Update:
 
     # --- the source ---
 
-    def _number_partners(self) -> tuple[pa.Array, tuple[str, ...]]:
-        """Give numbers to new partners; return those known before that are still there, and the new ones."""
+    def _number_partners(self) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+        """Give numbers to new partners; return which numbers were known before and are still there, and who is new."""
         now = texts(self.eco.backend.to_pyarrow(self.eco.table("partners").select("partner_id"))["partner_id"])
-        before = self.partners
-        new = tuple(sorted(now.filter(pc.invert(pc.is_in(now, value_set=before))).to_pylist()))
+        number = pc.index_in(now, value_set=self.partners)
+        new = tuple(sorted(now.filter(number.is_null()).to_pylist()))
+        known = np.zeros(len(self.partners) + len(new), dtype=bool)
+        known[number.drop_null().to_numpy()] = True
         if new:
-            self.partners = pa.concat_arrays([before, pa.array(new, pa.string())])
+            self.partners = pa.concat_arrays([self.partners, pa.array(new, pa.string())])
             self.grown = True
-        return before.filter(pc.is_in(before, value_set=now)), new
+        return known, new
 
-    def _changed_since(self, rows: pa.Table, known: pa.Array, watermark: int) -> int | None:
+    def _changed_since(
+        self, partners: pa.ChunkedArray, seen: np.ndarray[Any, Any], known: np.ndarray[Any, Any], watermark: int
+    ) -> int | None:
         """Return the first day of the last week before the watermark whose rows are no longer those stored."""
         since = watermark - _RECOUNTED_DAYS
         # new partners count neither here nor there
-        seen = _micros(rows["seen"].filter(pc.is_in(rows["partner_id"], value_set=known))) // DAY_US
-        found = _by_day(seen, np.ones(len(seen)), since)
+        number = pc.index_in(partners, value_set=self.partners)
+        kept = np.asarray(number.is_valid())
+        kept[kept] = known[number.drop_null().to_numpy()]
+        found = _by_day(seen[kept], np.ones(int(kept.sum())), since)
         stored = np.zeros(_RECOUNTED_DAYS, dtype="int64")
-        still = np.asarray(pc.is_in(self.partners, value_set=known))
-        for rows_of_day, seen in self._stored(since, watermark):
-            kept = still[rows_of_day["partner"]]
-            stored += _by_day(seen[kept], rows_of_day["n"][kept], since)
+        for rows_of_day, seen_of_day in self._stored(since, watermark):
+            kept = known[rows_of_day["partner"]]
+            stored += _by_day(seen_of_day[kept], rows_of_day["n"][kept], since)
         differ = np.flatnonzero(found != stored)
         return since + int(differ[0]) if len(differ) else None
 
@@ -374,13 +380,6 @@ def _by_day(day: np.ndarray[Any, Any], n: np.ndarray[Any, Any], since: int) -> n
     """Return the sums of n for each of the days that are counted again."""
     kept = (day >= since) & (day < since + _RECOUNTED_DAYS)
     return np.bincount(day[kept] - since, weights=n[kept], minlength=_RECOUNTED_DAYS).astype("int64")
-
-
-def _seen(rows: pa.Table, start: int | None, stop: int | None) -> pa.Table:
-    """Return the rows that were seen in ``[start, stop)``."""
-    day = _micros(rows["seen"]) // DAY_US
-    kept = np.ones(len(day), dtype=bool) if start is None else day >= start
-    return rows.filter(pa.array(kept if stop is None else kept & (day < stop)))
 
 
 def _micros(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
