@@ -151,7 +151,11 @@ class Clock:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of one child: seconds and CPU seconds as it says, and gigabytes (1e9 bytes) held and spilled at most."""
+    """One run of one child: seconds as it says, CPU seconds, and gigabytes (1e9 bytes) held and spilled at most.
+
+    CPU seconds are as it says too; of a child that does not, as the prototype, they are all of the process's, with its
+    imports.
+    """
 
     seconds: float
     cpu: float
@@ -186,11 +190,12 @@ def measure(command: Sequence[str | Path], *, spill: Path | None = None) -> Run:
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         text = output.read()
-    told = re.search(r"([\d.]+) s, ([\d.]+) CPU s, \d+ features", text)
+    told = re.search(r"([\d.]+) s, (?:([\d.]+) CPU s, )?\d+ features", text)
     if process.returncode or told is None:
         raise SystemExit(f"{' '.join(words)} failed with {process.returncode}:\n{text}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return Run(float(told[1]), float(told[2]), usage.ru_maxrss * unit / GIGABYTE, spilled / GIGABYTE)
+    cpu = usage.ru_utime + usage.ru_stime if told[2] is None else float(told[2])
+    return Run(float(told[1]), cpu, usage.ru_maxrss * unit / GIGABYTE, spilled / GIGABYTE)
 
 
 def _size(folder: Path | None) -> int:

@@ -51,24 +51,24 @@ def result(folder: Path, run: str) -> Path:
     return folder / f"{''.join(c if c.isalnum() else '_' for c in run)}.parquet"
 
 
-def compare(args: argparse.Namespace, folder: Path, *, events: int) -> dict[str, float]:
-    """Print the table for one size of data; return the median seconds of each run."""
+def compare(args: argparse.Namespace, folder: Path, *, events: int) -> dict[str, tuple[float, float]]:
+    """Print the table for one size of data; return the median seconds and CPU seconds of each run."""
     harness.make_events(args.shared, folder, events=events)
     spill = folder / "spill"
     spill.mkdir()
     found = harness.interleaved(commands(args, folder, spill), repeats=args.repeats, spill=spill)
-    medians = {run: harness.median(runs) for run, runs in found.items()}
+    medians = {run: (harness.median(runs), statistics.median(r.cpu for r in runs)) for run, runs in found.items()}
     rows = []
     for run, runs in found.items():
-        cpu, best = statistics.median(r.cpu for r in runs), min(r.seconds for r in runs)
+        (seconds, cpu), best = medians[run], min(r.seconds for r in runs)
         peak, spilled = max(r.peak for r in runs), max(r.spilled for r in runs)
-        ratio = medians[run] / medians[PROTOTYPE]
-        figures = [f"{figure:.2f}" for figure in (medians[run], best, cpu, peak, spilled, ratio)]
+        ratios = (own / of for own, of in zip(medians[run], medians[PROTOTYPE], strict=True))
+        figures = [f"{figure:.2f}" for figure in (seconds, best, cpu, peak, spilled, *ratios)]
         rows.append([run, *figures])
     print(f"\n{events:,} events, {args.repeats} repeats, {harness.THREADS} threads")
-    print(harness.table(["run", "median s", "best s", "CPU s", "peak GB", "spilled GB", "ratio"], rows))
+    print(harness.table(["run", "median s", "best s", "CPU s", "peak GB", "spilled GB", "ratio", "CPU ratio"], rows))
     for run, bar in BARS.items():
-        print(f"{run}: {harness.verdict(medians[run] / medians[PROTOTYPE], bar, 'x the prototype')}")
+        print(f"{run}: {harness.verdict(medians[run][0] / medians[PROTOTYPE][0], bar, 'x the prototype')}")
     for run in OURS:
         print(f"{run}: {harness.verdict(max(r.peak for r in found[run]), PEAK_BAR, 'GB at the peak')}")
     same = harness.equal_rows(result(folder, "57"), result(folder, PROTOTYPE), prototype_names(folder))
@@ -117,9 +117,8 @@ def main() -> None:
             large = compare(args, Path(scratch) / "4", events=GROWTH * args.events)
             print(f"\n{GROWTH} x the events")
             for run in small:
-                ratio = large[run] / small[run]
-                told = f"{ratio:.2f} x the time"
-                print(f"{run}: {told if run == PROTOTYPE else harness.verdict(ratio, GROWTH_BAR, 'x the time')}")
+                ratio, cpu = (after / before for after, before in zip(large[run], small[run], strict=True))
+                print(f"{run}: {harness.verdict(ratio, GROWTH_BAR, 'x the time')}; {cpu:.2f} x the CPU time")
 
 
 if __name__ == "__main__":

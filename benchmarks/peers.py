@@ -7,7 +7,8 @@ All compute the standard 68 features of ``bench/make_events.py`` for every partn
 they agree in every row is checked and printed. Every run is a process of its own that reads Parquet, computes and
 writes Parquet; runs of one table are interleaved, so that a busy machine slows all of them alike; ratios are of medians
 and against partnerml on equal work: the same events, partners and cut-offs, and both with recorded_at or both without.
-partnerml and DuckDB have two threads, pandas and featuretools use one.
+partnerml and DuckDB have two threads, pandas and featuretools use one: the ratio of CPU times leaves that aside. Of the
+three ways to write it in pandas (`_pandas_peer.py`) the bar is about ``categories``.
 
 featuretools and the join run on fewer events, partners and cut-offs, in a table of their own that says so: they are
 too slow for more. featuretools has an environment of its own with the versions of ``featuretools.txt``, made at the
@@ -31,6 +32,7 @@ RECORDED = ", recorded_at"
 OURS = "partnerml"
 FEATURETOOLS = "featuretools"
 PANDAS = ("texts", "categories", "tuned")
+PLAIN = "pandas categories"  # what somebody writes who knows pandas, and what the bar is about
 JOIN = "join"
 PANDAS_BAR, FEATURETOOLS_BAR = 10.0, 50.0
 
@@ -63,8 +65,9 @@ def compare_pandas(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     commands |= {name: peer(folder, args.cut_offs, name) for name in peers}
     medians = timed(commands, args, folder, events=args.events, partners=args.partners, cut_offs=args.cut_offs)
     for name in peers:
-        ratio = medians[name] / medians[base(name)]
-        print(f"{name}: {harness.verdict(ratio, PANDAS_BAR, f'x the time of {OURS}', at_least=True)}")
+        ratio, what = medians[name] / medians[base(name)], f"x the time of {OURS}"
+        judged = name.removesuffix(RECORDED) == PLAIN
+        print(f"{name}: {harness.verdict(ratio, PANDAS_BAR, what, at_least=True) if judged else f'{ratio:.2f} {what}'}")
     return medians
 
 
@@ -110,14 +113,14 @@ def timed(
     spill.mkdir()
     found = harness.interleaved(commands, repeats=args.repeats, spill=spill)
     medians = {name: harness.median(runs) for name, runs in found.items()}
+    cpu = {name: statistics.median(run.cpu for run in runs) for name, runs in found.items()}
     rows = []
     for name, runs in found.items():
-        cpu, peak = statistics.median(run.cpu for run in runs), max(run.peak for run in runs)
-        figures = (medians[name], medians[name] / cut_offs, cpu, peak)
-        ratio = medians[name] / medians[base(name)]
-        rows.append([name, *(f"{figure:.2f}" for figure in figures), f"{ratio:.2f}"])
+        figures = (medians[name], medians[name] / cut_offs, cpu[name], max(run.peak for run in runs))
+        ratios = (of[name] / of[base(name)] for of in (medians, cpu))
+        rows.append([name, *(f"{figure:.2f}" for figure in (*figures, *ratios))])
     print(f"\n{events:,} events, {partners:,} partners, {cut_offs} cut-offs, 68 features, {args.repeats} repeats")
-    print(harness.table(["run", "median s", "s per cut-off", "CPU s", "peak GB", f"x {OURS}"], rows))
+    print(harness.table(["run", "median s", "s per cut-off", "CPU s", "peak GB", f"x {OURS}", "CPU x"], rows))
     standard = harness.names(harness.event_types(folder), standard=True)
     for name in commands:
         if name != base(name):
