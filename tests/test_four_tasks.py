@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import multiprocessing
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,11 @@ import yaml
 from click.testing import CliRunner
 from scipy.special import expit
 
-from partnerml import Ecosystem, load_model, rebuild, score
+from partnerml import Ecosystem, load_model, rebuild, score, tasks
 from partnerml.cli import app
+from partnerml.errors import ConfigError, InputError
 from partnerml.report._tasks import HEADINGS
-from partnerml.training import _recipe
+from partnerml.training import _recipe, run_all
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("four")]
 
@@ -268,3 +272,38 @@ def test_a_model_is_made_again(folder, eco, trained, task):
     model = load_model(f"models:/{task}@champion", store=folder / "out" / "mlflow.db")
     assert dt.datetime.fromisoformat(model.training["until"]) == END.tz_localize("UTC")
     assert rebuild(model, eco).version == trained[task]["version"]
+
+
+def test_tasks_trained_at_the_same_time_give_the_same_models(folder, eco, trained):
+    # judged on groups of rows: the five origins of this module are nothing to other processes
+    task = tasks.propensity()
+    both = run_all(eco, [task, task], until=AS_OF, jobs=2)
+    assert {outcome.version for outcome in both} == {trained["propensity"]["version"]}
+    assert {outcome.registered for outcome in both} == {trained["propensity"]["registered"]}
+    assert not any((folder / "out" / ".spill").iterdir())
+
+
+def test_a_process_that_is_killed_ends_the_run_with_what_to_do(eco):
+    before = set(multiprocessing.active_children())
+
+    def kill() -> None:
+        while not (started := set(multiprocessing.active_children()) - before):
+            time.sleep(0.05)
+        for child in started:
+            child.kill()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(kill)
+        with pytest.raises(InputError, match=r"killed while propensity was waited for.*try fewer jobs"):
+            run_all(eco, [tasks.propensity()] * 2, until=AS_OF, jobs=2)
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_jobs_that_cannot_be(eco):
+    with pytest.raises(ConfigError, match="at least 1"):
+        run_all(eco, [tasks.propensity()], jobs=0)
+    with (
+        Ecosystem.from_frames(partners=pd.DataFrame({"partner_id": ["p"]})) as held,
+        pytest.raises(ConfigError, match="tables in memory cannot be given to other processes"),
+    ):
+        run_all(held, [tasks.fit(), tasks.propensity()], jobs=2)

@@ -92,7 +92,16 @@ def validate(session: Session, *, now: dt.datetime | None) -> Result:
     help="How many settings to try; 0 takes the defaults as they are [default: the configuration's].",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything drawn [default: the configuration's].")
-def train(session: Session, *, task: str, until: dt.datetime | None, trials: int | None, seed: int | None) -> Result:
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many tasks to train at the same time, each in a process with memory of its own.",
+)
+def train(
+    session: Session, *, task: str, until: dt.datetime | None, trials: int | None, seed: int | None, jobs: int
+) -> Result:
     """Train TASK (or all), judge it out of time, register it, and promote it if it earns it.
 
     A model that is not surely better than the base rate and than the simplest ranking of its task (for churn the days
@@ -103,6 +112,7 @@ def train(session: Session, *, task: str, until: dt.datetime | None, trials: int
     Examples:
       partnerml train churn
       partnerml train all --until 2026-03-01 --seed 1
+      partnerml train all --jobs 2
       partnerml train churn --trials 50
     """  # noqa: D301
     from partnerml import outputs, training
@@ -111,9 +121,9 @@ def train(session: Session, *, task: str, until: dt.datetime | None, trials: int
         chosen = _several(eco, task)
         drawn = eco.config.seed if seed is None else seed
         tried = eco.config.tuning.trials if trials is None else trials
-        outcomes = [
-            training.run(eco, each, until=until, trials=tried, seed=drawn, progress=session.progress) for each in chosen
-        ]
+        outcomes = training.run_all(
+            eco, chosen, until=until, trials=tried, seed=drawn, jobs=jobs, progress=session.progress
+        )
     document = {
         "models": [
             {

@@ -9,6 +9,7 @@ from partnerml.training._judging import judge
 from partnerml.training._rebuild import rebuild
 from partnerml.training._recipe import Recipe, Simplest, Trained, recipe_of
 from partnerml.training._run import Outcome, run
+from partnerml.training._together import run_all
 from partnerml.training._train import train, trained
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "rebuild",
     "recipe_of",
     "run",
+    "run_all",
     "select_columns",
     "train",
     "trained",

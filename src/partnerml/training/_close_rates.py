@@ -70,8 +70,12 @@ class Reference:
 
     @property
     def columns(self) -> list[str]:
-        """What the choice of a partner may have gone by, and that does not grow with time."""
+        """What the choice of a partner may have gone by, and that does not grow with time.
+
+        Who handed a lead in is no such thing: of those leads nobody chose.
+        """
         suits = [name for name in self.parts.columns if name.startswith("pair__") and name.endswith("__asof")]
+        suits = [name for name in suits if not name.startswith("pair__source__")]
         return [*suits, *(name for name in self.parts.groups if name in self.parts.columns)]
 
     @functools.cached_property

@@ -131,6 +131,8 @@ class Recipe:
         Weights of the rows where they are judged, such as those for censoring; all alike by default.
     known_weights : mapping of Timestamp to Series of shape (n,), optional
         For the cut of each fold, the weights of the labels known then.
+    calibrated_on : int, optional
+        On how many rows at least a line of calibration is fitted, where there are so many; a few hundred by default.
     maturity : timedelta, optional
         From the last row of a fold until it may help to choose and calibrate; `gap` by default.
     documents : callable
@@ -166,6 +168,7 @@ class Recipe:
     curve: Callable[[], DiscreteTimeHazard | None] = lambda: None
     weights: pd.Series | None = None
     known_weights: Mapping[pd.Timestamp, pd.Series] | None = None
+    calibrated_on: int | None = None
     maturity: dt.timedelta | None = None
     documents: Callable[[Model], Mapping[str, Any]] = lambda model: {}
     settings: Settings = dataclasses.field(default_factory=dict)
@@ -215,6 +218,7 @@ class Recipe:
             labels_at=lambda cut: self.known[cut],
             weights=self.weights,
             weights_at=None if self.known_weights is None else self.known_weights.__getitem__,
+            **({} if self.calibrated_on is None else {"calibrated_on": self.calibrated_on}),
             **self.settings.get("blend", {}),
         )
 

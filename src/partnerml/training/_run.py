@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
     from partnerml.models import Contest, Registered, Registry
     from partnerml.tasks import Task
+    from partnerml.training._recipe import Trained
 
 _logger = logging.getLogger("partnerml")
 
@@ -87,16 +88,35 @@ def run(
     MissingExtraError
         If MLflow is not installed; before anything is trained.
     """
+    registry = registry_of(eco)
+    progress = progress or Progress.silent()
+    last = _train.end_of(eco, task, until)
+    made = _train.trained(eco, task, until=last, trials=trials, seed=seed, progress=progress)
+    return entered(eco, task, made, registry, until=last, progress=progress)
+
+
+def registry_of(eco: Ecosystem) -> Registry:
+    """Return the registry that is configured.
+
+    Raises
+    ------
+    MissingExtraError
+        If MLflow is not installed.
+    """
     from partnerml.models import Registry
 
     registry = Registry(eco.config.tracking_uri)
     registry.check()
-    progress = progress or Progress.silent()
-    last = _train.end_of(eco, task, until)
-    made = _train.trained(eco, task, until=last, trials=trials, seed=seed, progress=progress)
+    return registry
+
+
+def entered(
+    eco: Ecosystem, task: Task, made: Trained, registry: Registry, *, until: dt.datetime, progress: Progress
+) -> Outcome:
+    """Compare what was trained with the champion, and enter it in the registry, with its card."""
     model = made.model
     with progress.stage(f"{task.name}: comparison with the champion"):
-        contest = challenge(eco, task, made, registry, until=last)
+        contest = challenge(eco, task, made, registry, until=until)
     with progress.stage(f"{task.name}: card and registry"):
         card = card_files(model)
         run_id = registry.log_run(

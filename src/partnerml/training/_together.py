@@ -1,0 +1,164 @@
+"""Several tasks trained one after the other, or some at the same time, each in a process of its own.
+
+Models are the same either way. Only the rows and the model are made in other processes: comparing with the champion,
+cards and the registry are one task after the other, in the order in which they were asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from partnerml.errors import ConfigError, InputError
+from partnerml.moments import Moment
+from partnerml.progress import Lines, Progress
+from partnerml.training import _train
+from partnerml.training._run import Outcome, entered, registry_of, run
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from partnerml.config import Config
+    from partnerml.ecosystem import Ecosystem
+    from partnerml.tasks import Task
+    from partnerml.training._recipe import Trained
+
+_logger = logging.getLogger("partnerml")
+# of all memory, as DuckDB takes by itself
+_SHARE = 0.8
+
+
+def run_all(
+    eco: Ecosystem,
+    tasks: Sequence[Task],
+    *,
+    until: Moment | None = None,
+    trials: int = 0,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> list[Outcome]:
+    """Do what `run` does for several tasks.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+        Opened from a configuration, a folder or a file where several tasks are trained at the same time.
+    tasks : sequence of Task
+    until, trials, seed, progress
+        See `train`.
+    jobs : int
+        How many tasks are trained at the same time, each in a process with memory of its own. With trials, or where
+        features are kept in cells, tasks are trained one after the other: both write one store.
+
+    Raises
+    ------
+    ConfigError
+        If `jobs` is below 1, or the tables of several jobs are in memory.
+    InputError
+        If a process was killed, by the system for want of memory, say.
+    """
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, got {jobs}")
+    progress = progress or Progress.silent()
+    jobs = min(jobs, len(tasks))
+    if jobs > 1 and (trials or eco.config.features.cells):
+        progress.say("one task after the other: tuning trials, and features kept in cells, write one store")
+        jobs = 1
+    if jobs <= 1:
+        return [run(eco, task, until=until, trials=trials, seed=seed, progress=progress) for task in tasks]
+    if eco.config.data.source is None and not eco.config.data.sources:
+        raise ConfigError(
+            "jobs: tables in memory cannot be given to other processes; write them to a folder, or jobs=1"
+        )
+    registry = registry_of(eco)
+    outcomes = []
+    with _apart(eco.config, jobs) as submit:
+        futures = [submit(task, until=until, seed=seed) for task in tasks]
+        for task, future in progress.track(list(zip(tasks, futures, strict=True)), f"training, {jobs} at a time"):
+            try:
+                made, last = future.result()
+            except BrokenProcessPool as error:
+                raise InputError(
+                    f"a process that trained was killed while {task.name} was waited for: probably there was too "
+                    f"little memory for {jobs} tasks at a time; try fewer jobs, or a lower engine.memory_limit"
+                ) from error
+            outcomes.append(entered(eco, task, made, registry, until=last, progress=progress))
+    return outcomes
+
+
+@contextlib.contextmanager
+def _apart(config: Config, jobs: int) -> Iterator[Any]:
+    """Open processes, and give a function that submits a task to them; none is left behind."""
+    # not forked: DuckDB and OpenMP have threads, which a fork leaves in no state to go on
+    context = multiprocessing.get_context("spawn")
+    records: Any = context.Queue()
+    listener = logging.handlers.QueueListener(records, _Told())
+    before = set(multiprocessing.active_children())
+    config.spill.mkdir(parents=True, exist_ok=True)
+    listener.start()
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=config.spill, prefix="jobs-") as spill,
+            ProcessPoolExecutor(
+                jobs, mp_context=context, initializer=_begin, initargs=(records, _logger.getEffectiveLevel())
+            ) as pool,
+        ):
+            try:
+                yield lambda task, **more: pool.submit(_made, _own(config, jobs, Path(spill) / task.name), task, **more)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for child in set(multiprocessing.active_children()) - before:
+                    child.kill()
+                raise
+    finally:
+        listener.stop()
+
+
+def _own(config: Config, jobs: int, spill: Path) -> Config:
+    """Return the configuration of one of several processes: its share of the memory, and a spill folder of its own.
+
+    Files that DuckDB spills have the same names in every process.
+    """
+    limit = config.engine.memory_limit
+    if limit is None and hasattr(os, "sysconf"):
+        limit = f"{int(_SHARE * os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / jobs / 1e6)}MB"
+    engine = config.engine.model_copy(update={"spill": str(spill), "memory_limit": limit})
+    return config.model_copy(update={"engine": engine})
+
+
+class _Told(logging.Handler):
+    """Hands on what other processes log."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Log it here."""
+        logging.getLogger(record.name).handle(record)
+        return True
+
+
+def _begin(records: Any, level: int) -> None:
+    """Prepare a process: what it logs is told by the one that started it, which also ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logger = logging.getLogger("partnerml")
+    logger.setLevel(level)
+    logger.propagate = False
+    logger.addHandler(logging.handlers.QueueHandler(records))
+
+
+def _made(config: Config, task: Task, *, until: Moment | None, seed: int) -> tuple[Trained, dt.datetime]:
+    """Train a task in a process of its own."""
+    from partnerml.ecosystem import Ecosystem
+
+    with Ecosystem.open(config) as eco:
+        last = _train.end_of(eco, task, until)
+        return _train.trained(eco, task, until=last, trials=0, seed=seed, progress=Lines()), last
