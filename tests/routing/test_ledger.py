@@ -29,6 +29,7 @@ from tests.routing.made_up_ledger import (
 from partnerml import Ecosystem, schema
 from partnerml.errors import BusyError, ConfigError, DataError, InputError, InternalError, SourceError
 from partnerml.routing import _database
+from partnerml.routing import _queries as queries
 from partnerml.routing import _schema as tables
 from partnerml.routing._capacity import PartnerCapacity
 from partnerml.routing._ledger import Ledger
@@ -684,3 +685,31 @@ def test_words_that_no_database_holds_are_refused(ledger):
         with pytest.raises(DataError, match="reason"), ledger.turn(moment=NOW) as turn:
             turn.respond(offer_id("L", 0), "declined", reason=reason)
     assert ledger.offer(offer_id("L", 0)).live
+
+
+def test_an_error_before_anything_is_written_reads_nothing_anew(ledger_url, monkeypatch):
+    """Answers that cannot be are common, and reading a large ledger anew takes long; what was undone is forgotten."""
+    room = capacity((None, None, 3), (None, None, 3))
+    with Ledger.open(ledger_url) as ledger:
+        first = json.loads(route(ledger, "L1", room, NOW))
+        counted, asked = queries.counted, []
+        monkeypatch.setattr(queries, "counted", lambda *given, **more: asked.append(1) or counted(*given, **more))
+        for number in range(3):
+            with pytest.raises(InputError):
+                _undone(ledger, room, "offer-x")
+            route(ledger, f"L{number + 2}", room, NOW)
+        assert asked == []
+        with pytest.raises(InputError):
+            _undone(ledger, room, first["offer_id"])
+        with ledger.turn(moment=NOW) as turn:
+            assert turn.load(room).open.sum() == 4
+        assert asked == [1]
+
+
+def _undone(ledger, room, offer_id):
+    """Read the load before and after an answer, and undo it."""
+    with ledger.turn(moment=NOW) as turn:
+        before = turn.load(room).open.sum()
+        turn.respond(offer_id, "declined")
+        assert turn.load(room).open.sum() == before - 1
+        raise InputError("for some reason")

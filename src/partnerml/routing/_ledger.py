@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -148,8 +149,17 @@ class Ledger:
         SourceError
             If the database cannot be reached or written. What was not answered is not in the ledger.
         """
-        with self._database.writing(undone=self._memory.forget) as connection:
-            yield Turn(connection, self._memory, lead_id=lead_id, moment=zoned(moment, name="now"))
+        turns: list[Turn] = []
+
+        def undone() -> None:
+            # an answer that cannot be is refused before anything is written: what was read is so, and to read all anew
+            # takes long
+            if any(turn.wrote for turn in turns) or not isinstance(sys.exception(), InputError):
+                self._memory.forget()
+
+        with self._database.writing(undone=undone) as connection:
+            turns.append(Turn(connection, self._memory, lead_id=lead_id, moment=zoned(moment, name="now")))
+            yield turns[0]
 
     def offer(self, offer_id: str) -> Offer:
         """Return an offer.
@@ -305,6 +315,7 @@ class Ledger:
         from partnerml.routing._forget import forget
 
         with self.turn(moment=moment) as turn:
+            turn.wrote = True
             count = forget(turn, queries.checked_id(identifier, "the id to forget"), by=by)
         self._database.settle()
         return count

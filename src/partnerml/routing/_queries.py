@@ -205,8 +205,8 @@ def counted(connection: sa.Connection, moment: dt.datetime, *, held: Collection[
 
 def look_out(connection: sa.Connection, fold: Fold, held: Collection[str]) -> None:
     """Let a fold of all entries look out for other leads."""
-    fold.held, fold.given = held, set()
-    fold.given.update(row.lead_id for row in some(connection, GIVEN, list(held)))
+    given = {row.lead_id for row in some(connection, GIVEN, list(held))}
+    fold.held, fold.given = held, given
 
 
 def folded(connection: sa.Connection, moment: dt.datetime, *, last: int) -> Fold:

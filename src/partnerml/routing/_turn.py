@@ -79,11 +79,13 @@ class Turn:
         Now, zoned UTC.
     lead_id : str or None
         The lead that it looks at.
+    wrote : bool
+        Whether it has written anything: what was read then may be undone with it.
     """
 
     def __init__(self, connection: sa.Connection, memory: Memory, *, lead_id: str | None, moment: dt.datetime) -> None:
         self.connection, self._memory, self.moment = connection, memory, moment
-        self._writer = Writer(connection, moment)
+        self._writer, self.wrote = Writer(connection, moment), False
         memory.begin()
         self.look_at(lead_id)
 
@@ -93,6 +95,11 @@ class Turn:
         self._found: Any = None
         self._offers: list[tuple[Any, Offer]] | None = None
         self._matched: list[tuple[int, str | None]] = []
+
+    @property
+    def _writes(self) -> Writer:
+        self.wrote = True
+        return self._writer
 
     @property
     def _lead(self) -> Any:
@@ -230,8 +237,8 @@ class Turn:
         text = json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         given = offer or held
         if self._forgets():
-            self._writer.move_aside(document["decision_id"], None if given is None else given.offer_id)
-        seq = self._writer.decision(
+            self._writes.move_aside(document["decision_id"], None if given is None else given.offer_id)
+        seq = self._writes.decision(
             vector,
             decision_id=document["decision_id"],
             lead=lead,
@@ -273,7 +280,7 @@ class Turn:
         if payload is None:
             raise InternalError(f"the first decision on lead {self.lead_id!r} came without its payload")
         keys = keys or Keys()
-        return self._writer.lead(
+        return self._writes.lead(
             lead_id=self.lead_id,
             created_at=micros(keys.created_at or self.moment),
             payload=payload,
@@ -288,13 +295,13 @@ class Turn:
             if offer.holds:  # another one is named in its place
                 self._end(row, offer, by=by, reason=reason)
         after = max((row.offered_at for row, _ in self._offer_rows()), default=-1)
-        number = self._writer.offer(lead, seq, given, after=after)
+        number = self._writes.offer(lead, seq, given, after=after)
         if isinstance(given, Held) and given.way == OVERRIDE:
-            self._writer.note(lead, number, OVERRIDE, by=by, reason=reason)
+            self._writes.note(lead, number, OVERRIDE, by=by, reason=reason)
 
     def owe(self, credit: Mapping[str, float]) -> None:
         """Write what partners are owed by weighted round robin from now on, where that has changed."""
-        self._writer.owe(credit)
+        self._writes.owe(credit)
         if credit:
             self._found = None
 
@@ -384,13 +391,13 @@ class Turn:
         amount = checked_amount(amount)
         if (offer.outcome, offer.amount) == (outcome, amount) and closed_at in (None, offer.closed_at, closed):
             return offer
-        self._writer.close(row, offer, outcome, closed, amount, by=by)
+        self._writes.close(row, offer, outcome, closed, amount, by=by)
         self._offers = None
         return self._at(offer.offer_id)[1]
 
     def note(self, lead: int, what: str, *, by: str | None = None) -> None:
         """Write a line of history about a lead by its number."""
-        self._writer.note(lead, None, what, by=by, reason=None)
+        self._writes.note(lead, None, what, by=by, reason=None)
 
     def _accepted(self) -> tuple[Any, Offer]:
         if self._lead is None:
@@ -424,7 +431,7 @@ class Turn:
         return self._step(row, offer, WITHDRAWN, by=by, reason=reason)
 
     def _step(self, row: Any, offer: Offer, status: str, *, by: str | None = None, reason: str | None = None) -> Offer:
-        at = self._writer.step(row, offer, status, by=by, reason=reason)
+        at = self._writes.step(row, offer, status, by=by, reason=reason)
         self._offers = None
         return dataclasses.replace(offer, status=status, responded_at=at)
 
