@@ -183,6 +183,20 @@ def test_the_window_and_the_switch_are_configured():
     assert decided(ACME, matches=[match(near)], config={"duplicates": {"name_threshold": 95.0}}) is None
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "score", "same"),
+    [("Northwindtrade", "Northwindtradi", 92.857, False), ("Northwindtrader", "Northwindtradei", 93.333, True)],
+)
+def test_the_default_threshold_of_names_is_93(own, other, score, same):
+    """One letter of 14 is too much, and one of 15 is not: for leads of the snapshot, of the ledger, and deals."""
+    assert likeness(normalised(own), normalised(other)) == pytest.approx(score, abs=1e-3)
+    row = {"lead_id": "L0", "partner_id": "p1", "created_at": YESTERDAY, "account_name": other}
+    lead = {"account_name": own}
+    for found in (decided(lead, leads=[row]), decided(lead, matches=[match(row)])):
+        assert (found is not None) is same
+        assert found is None or (found.status, found.evidence["threshold"]) == ("duplicate", 93.0)
+
+
 def test_of_several_the_surest_and_then_the_first_counts():
     rows = [
         {"lead_id": "L1", "partner_id": "p1", "created_at": AS_OF - 5 * DAY, "account_name": "Acme Tools"},
