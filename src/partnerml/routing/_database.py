@@ -25,7 +25,7 @@ from sqlalchemy.pool import StaticPool
 from partnerml.errors import BusyError, ConfigError, InternalError, MissingExtraError, PartnermlError, SourceError
 
 WAIT = 30.0  # seconds for which a writer waits for another
-_LOOK = 0.0005  # seconds between two looks whether it is its turn: less than a router takes between two turns
+_LOOK = 0.0005  # seconds between two looks whether it is its turn
 _READING = "partnerml_reading"
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(7203648121)")
 _SETTINGS = (
@@ -127,21 +127,35 @@ class Database:
         """Wait until no other process writes the file of SQLite.
 
         SQLite's own waiting sleeps ever longer between two looks, so that a process that writes one turn after the
-        other would let no other in.
+        other would let no other in. Who waits for the turn holds the place next in line, which the one who has it must
+        get first for another turn: so nobody is passed by one who has just had his.
         """
         if self._line is None:
             yield
             return
-        descriptor = os.open(self._line, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        until = time.monotonic() + WAIT
+        place = self._seized(self._line.with_name(f"{self._line.name}-next"), until)
         try:
-            until = time.monotonic() + WAIT
-            while not _seized(descriptor):
+            turn = self._seized(self._line, until)
+        finally:
+            os.close(place)
+        try:
+            yield
+        finally:
+            os.close(turn)
+
+    def _seized(self, path: Path, until: float) -> int:
+        """Return the descriptor of a file that no other process has now; to close it lets the next one have it."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            while not _is_free(descriptor):
                 if time.monotonic() > until:
                     raise self._busy()
                 time.sleep(_LOOK)
-            yield
-        finally:
+        except BaseException:
             os.close(descriptor)
+            raise
+        return descriptor
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -209,7 +223,8 @@ class Database:
         )
 
 
-def _seized(descriptor: int) -> bool:
+def _is_free(descriptor: int) -> bool:
+    """Take a file if nobody has it, and tell whether that is so."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

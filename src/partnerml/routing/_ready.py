@@ -36,24 +36,24 @@ class Ready:
             As SQLAlchemy has it, if the database refuses.
         """
         words, own, names = self._worded(connection, values)
-        given: Any = {**own, **values}
+        given: Any = {**own, **values} if own else values
         given = given if names is None else [given[name] for name in names]
-        cursor: Any = connection.connection.cursor()
+        driver: Any = connection.connection.driver_connection
+        cursor = driver.cursor()
         try:
             cursor.execute(words, given)
             if cursor.description is None:
                 return []
             rows = cursor.fetchall()
-            described = [column[0] for column in cursor.description]
+            if self._row is None:
+                named: Any = namedtuple  # its columns are those of the statement, known only now
+                self._row = named("Row", [column[0] for column in cursor.description])
         except connection.dialect.loaded_dbapi.Error as error:
             base = connection.dialect.loaded_dbapi.Error
             raise DBAPIError.instance(words, given, error, base, dialect=connection.dialect) from error
         finally:
             cursor.close()
-        if self._row is None:
-            named: Any = namedtuple  # its columns are those of the statement, known only now
-            self._row = named("Row", described)
-        return [self._row(*row) for row in rows]
+        return list(map(self._row._make, rows))
 
     def one(self, connection: sa.Connection, values: Mapping[str, Any]) -> Any:
         """Return the row of a statement that returns one."""
