@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from partnerml.errors import InputError
 from partnerml.models import LogLogistic, metrics
-from partnerml.models._backtest import BaseRate, backtest, by_groups, embargoed, replay, rolling_origin
+from partnerml.models._backtest import BaseRate, backtest, blended, by_groups, choose, embargoed, replay, rolling_origin
+from partnerml.models._calibration import PlattCalibrator
 
 GAP = pd.Timedelta(days=90)
 
@@ -30,7 +31,7 @@ def world(months=9, partners=200, seed=0, drift=0.0):
     return rows
 
 
-def backtested(rows, folds=None):
+def backtested(rows, folds=None, **more):
     return backtest(
         rows[["x", "noise"]],
         rows["y"],
@@ -43,6 +44,7 @@ def backtested(rows, folds=None):
             "bad": lambda X, y, cut: LogLogistic().fit(X[["noise"]], y),
         },
         baselines={"base_rate": BaseRate.learn},
+        **more,
     )
 
 
@@ -87,6 +89,17 @@ def test_what_is_said_at_a_cut_does_not_depend_on_anything_later():
     until = (cuts <= cut).to_numpy()
     pd.testing.assert_frame_equal(said[until], said_other[until])
     assert not said[~until].equals(said_other[~until])
+
+
+@pytest.mark.parametrize(("calibrated_on", "cuts"), [(None, 1), (350, 1), (351, 2), (10**9, 99)])
+def test_a_line_is_fitted_on_as_many_of_the_latest_cuts_as_it_takes_rows(calibrated_on, cuts):
+    more = {} if calibrated_on is None else {"calibrated_on": calibrated_on}
+    seen = backtested(world(partners=350), **more)
+    choice, default = choose(seen, seen.cuts, seen.y), choose(backtested(world(partners=350)), seen.cuts, seen.y)
+    assert choice.weights == default.weights  # which are chosen on cuts of their own number
+    latest = seen.at(seen.cuts[-cuts:])
+    raw = blended({name: seen.log_odds[name].to_numpy()[latest] for name in seen.log_odds}, choice.weights)
+    assert choice.calibration == PlattCalibrator.fit(raw, seen.y[latest])
 
 
 def test_first_cuts_without_known_cuts_are_not_judged():

@@ -206,6 +206,8 @@ class Backtest:
         For each cut the weights of the labels that were known then.
     spread : float
         How far the weights of the components may lie apart; see `choose_weights`.
+    calibrated_on : int
+        On how many rows at least a line of calibration is fitted, where there are so many.
     """
 
     rows: npt.NDArray[np.intp]
@@ -220,6 +222,7 @@ class Backtest:
     weights: npt.NDArray[np.float64] | None = None
     known_weights: Mapping[pd.Timestamp, npt.NDArray[np.float64]] | None = None
     spread: float = SPREAD
+    calibrated_on: int = CALIBRATION_ROWS
 
     @property
     def cuts(self) -> list[pd.Timestamp]:
@@ -235,13 +238,19 @@ class Backtest:
         last = self.as_of.groupby(self.cut.to_numpy()).max()
         return [cut for cut in self.cuts if last[cut] + self.gap <= moment]
 
-    def calibration_rows(self, cuts: list[pd.Timestamp], y: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        """Mark the labelled rows of the latest of some cuts, and of as many before it as a calibration needs."""
+    def calibration_rows(
+        self, cuts: list[pd.Timestamp], y: npt.NDArray[np.float64], *, at_least: int | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Mark the labelled rows of the latest of some cuts, and of as many before it as hold `at_least` rows.
+
+        By default as many as a calibration needs.
+        """
+        enough = self.calibrated_on if at_least is None else at_least
         chosen: list[pd.Timestamp] = []
         for cut in reversed(cuts):
             chosen.append(cut)
             labels = y[self.at(chosen) & ~np.isnan(y)]
-            if len(labels) >= CALIBRATION_ROWS and min(labels.sum(), (1 - labels).sum()) >= CALIBRATION_MINORITY:
+            if len(labels) >= enough and min(labels.sum(), (1 - labels).sum()) >= CALIBRATION_MINORITY:
                 break
         return self.at(chosen) & ~np.isnan(y)
 
@@ -260,6 +269,7 @@ def backtest(
     weights: pd.Series | None = None,
     weights_at: Callable[[pd.Timestamp], pd.Series] | None = None,
     spread: float = SPREAD,
+    calibrated_on: int = CALIBRATION_ROWS,
 ) -> Backtest:
     """Fit and predict every fold.
 
@@ -286,6 +296,8 @@ def backtest(
         Returns the weights of the labels that were known at a cut, shape (n,).
     spread : float
         How far the weights of the components may lie apart; see `choose_weights`.
+    calibrated_on : int
+        On how many rows at least a line of calibration is fitted, where there are so many.
     """
     known: dict[pd.Timestamp, pd.Series] = {}
     said: list[pd.DataFrame] = []
@@ -317,6 +329,7 @@ def backtest(
         if weights_at is None
         else {cut: weights_at(cut).to_numpy(dtype=np.float64)[positions] for cut in known},
         spread=spread,
+        calibrated_on=calibrated_on,
     )
 
 
@@ -352,14 +365,15 @@ def choose(
     y: npt.NDArray[np.float64],
     row_weights: npt.NDArray[np.float64] | None = None,
 ) -> Choice:
-    """Choose weights on the latest `WEIGHT_CUTS` of some cuts, and calibrate on the very latest.
+    """Choose weights on the latest `WEIGHT_CUTS` of some cuts, and calibrate on the very latest that have enough rows.
 
     Which component is best drifts as histories grow, and base rates drift faster: the line is fitted where it is
     freshest, while weights need more rows than one cut has.
     """
     counts = np.ones(len(y)) if row_weights is None else row_weights
     latest = backtest.calibration_rows(cuts, y)
-    seen = (backtest.at(cuts[-WEIGHT_CUTS:]) & ~np.isnan(y)) | latest
+    fewest = backtest.calibration_rows(cuts, y, at_least=CALIBRATION_ROWS)
+    seen = (backtest.at(cuts[-WEIGHT_CUTS:]) & ~np.isnan(y)) | fewest
     components = backtest.log_odds
     log_odds = {str(name): column.to_numpy()[seen] for name, column in components.items()}
     weights = choose_weights(log_odds, y[seen], counts[seen], spread=backtest.spread)
