@@ -7,6 +7,8 @@ import datetime as dt
 from partnerml.errors import ConfigError
 
 Moment = dt.datetime | dt.date | str
+# epoch milliseconds between 1973 and 2286: anything smaller is seconds or a number like 20240131
+EPOCH_MS = (100_000_000_000, 10_000_000_000_000)
 
 
 def moment(value: Moment, *, name: str = "as_of") -> dt.datetime:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from partnerml import schema
-from partnerml.ecosystem._rules import valid_codes
+from partnerml.codes import valid_codes
 from partnerml.ecosystem._validation import CheckedTables, CurrencyRule, Violation
 from partnerml.errors import DataError, MappingError
 from partnerml.schema import Type

@@ -8,8 +8,6 @@ touches data.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import zoneinfo
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
@@ -25,8 +23,6 @@ PLANNED = frozenset(
 )
 # dates and clocks of different time zones may differ by a day
 _TOLERANCE = timedelta(days=1)
-# the user-assigned code for Kosovo, in use by the EU, the UN and every large CRM
-_EXTRA_COUNTRIES = ("XK",)
 
 _CODES = {
     Type.COUNTRY: "two-letter ISO 3166-1 codes, as in DE; map names with {expr: country(COLUMN)}",
@@ -223,18 +219,3 @@ def _orphan_checks(scope: Scope) -> Iterator[Check]:
         known = f"SELECT {key} FROM {parent} WHERE {key} IS NOT NULL"
         remedy = f"There is no such {reference.key} in {reference.table}, or its row was set aside"
         yield _warning("orphan", (reference.column,), f"{quote(reference.column)} NOT IN ({known})", remedy)
-
-
-@functools.cache
-def valid_codes(type: Type) -> tuple[str, ...]:
-    """Return all valid codes of a coded type, sorted."""
-    if type is Type.TIME_ZONE:
-        return tuple(sorted(zoneinfo.available_timezones()))
-    # its tables take a moment to load and only coded columns need them
-    import pycountry
-
-    if type is Type.COUNTRY:
-        return tuple(sorted([country.alpha_2 for country in pycountry.countries] + list(_EXTRA_COUNTRIES)))
-    if type is Type.REGION:
-        return tuple(sorted(region.code for region in pycountry.subdivisions))
-    return tuple(sorted(currency.alpha_3 for currency in pycountry.currencies))

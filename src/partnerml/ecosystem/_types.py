@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 
 from partnerml import schema
 from partnerml.ecosystem._sql import literal
+from partnerml.moments import EPOCH_MS
 from partnerml.schema import Type
 
 # CRM exports carry tabs, line ends and no-break spaces around texts
@@ -36,8 +37,6 @@ _UPPER = (Type.COUNTRY, Type.REGION, Type.CURRENCY)
 # sums are exact in DECIMAL(38, 6): that holds 1e17 values of this size
 _LARGEST = "1e15"
 _NUMERIC = (Type.NUMBER, Type.AMOUNT, Type.SHARE, Type.LATITUDE, Type.LONGITUDE)
-# epoch milliseconds between 1973 and 2286: anything smaller is seconds or a number like 20240131
-_EPOCH_MS = (100_000_000_000, 10_000_000_000_000)
 
 TARGETS = {
     **dict.fromkeys(Type, "VARCHAR"),
@@ -305,7 +304,7 @@ def _in_zone(naive: str, zone: str) -> str:
 
 
 def _from_epoch(value: str) -> str:
-    low, high = _EPOCH_MS
+    low, high = EPOCH_MS
     read = f"TRY_CAST({value} AS DOUBLE)"
     # milliseconds of these years are whole numbers in float64
     return (

@@ -20,9 +20,10 @@ import ibis
 import ibis.expr.operations as ops
 
 from partnerml import schema
+from partnerml.codes import valid_codes
 from partnerml.ecosystem._plausibility import clustered_recordings, survivors_only
 from partnerml.ecosystem._report import ValidationReport, Violation, build_report
-from partnerml.ecosystem._rules import Check, Scope, raw, row_checks, text, valid_codes
+from partnerml.ecosystem._rules import Check, Scope, raw, row_checks, text
 from partnerml.ecosystem._sql import literal, quote
 from partnerml.ecosystem._types import Cast, cast, cast_open
 from partnerml.errors import MappingError

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from partnerml import schema
+from partnerml.codes import valid_codes
+from partnerml.moments import EPOCH_MS
 from partnerml.schema import Type
 
 LONGEST_TEXT = 10_000
@@ -29,13 +31,11 @@ _LARGEST = 1e15  # as in the tables: sums of amounts are exact below it
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ].*)?", re.ASCII)
 _YEARS = (1900, 2199)
-_EPOCH_MS = (100_000_000_000, 10_000_000_000_000)  # 1973 to 2286, as in the tables: less is seconds, or 20240131
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _BOOLEANS = {
     **dict.fromkeys(("true", "t", "yes", "y", "1"), True),
     **dict.fromkeys(("false", "f", "no", "n", "0"), False),
 }
-_EXTRA_COUNTRIES = ("XK",)  # Kosovo, as in the tables
 _LOWERED = frozenset(("vertical", "domain", "languages"))  # where case has no meaning
 
 
@@ -228,7 +228,7 @@ def _zoned(value: Any) -> dt.datetime | None:
         return plain.replace(tzinfo=dt.UTC) if plain.tzinfo is None else plain.astimezone(dt.UTC)
     if isinstance(value, dt.date):
         return dt.datetime.combine(value, dt.time(), tzinfo=dt.UTC)
-    if isinstance(value, int) and _EPOCH_MS[0] <= value <= _EPOCH_MS[1]:
+    if isinstance(value, int) and EPOCH_MS[0] <= value <= EPOCH_MS[1]:
         return _EPOCH + dt.timedelta(milliseconds=value)
     return None
 
@@ -236,7 +236,7 @@ def _zoned(value: Any) -> dt.datetime | None:
 def _code(kind: Type, allowed: str) -> Callable[[str, Any], str]:
     def read(name: str, value: Any) -> str:
         code = value.strip().upper() if isinstance(value, str) else ""
-        if code not in valid_codes(kind):
+        if code not in _codes(kind):
             raise _refuse(name, allowed, value)
         return code
 
@@ -244,15 +244,8 @@ def _code(kind: Type, allowed: str) -> Callable[[str, Any], str]:
 
 
 @functools.cache
-def valid_codes(kind: Type) -> frozenset[str]:
-    """Return the valid codes of countries, regions or currencies."""
-    import pycountry  # its tables take a moment to load, and only leads that have codes need them
-
-    if kind is Type.COUNTRY:
-        return frozenset((*(str(country.alpha_2) for country in pycountry.countries), *_EXTRA_COUNTRIES))
-    if kind is Type.REGION:
-        return frozenset(str(region.code) for region in pycountry.subdivisions)
-    return frozenset(str(currency.alpha_3) for currency in pycountry.currencies)
+def _codes(kind: Type) -> frozenset[str]:
+    return frozenset(valid_codes(kind))
 
 
 def _list(name: str, value: Any) -> tuple[str, ...] | None:
