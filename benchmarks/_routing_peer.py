@@ -72,7 +72,7 @@ class Plain:
             found = found.iloc[:0]
         areas = self.areas[~(self.areas["valid_from"] > now) & ~(self.areas["valid_to"] <= now)]
         holds = areas[_hold(areas, lead)]
-        anywhere = ~found["partner_id"].isin(areas["partner_id"])
+        anywhere = ~found["partner_id"].isin(self.areas["partner_id"])
         found = found[anywhere | found["partner_id"].isin(holds["partner_id"])]
         vertical = (get("vertical") or "").lower()
         found = found[_each(_takes(own, vertical) for own in found["verticals"])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -23,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Moments = npt.NDArray[np.datetime64]
 _REGIONS, _SHIFT = 1 << 32, 2  # more than any vocabulary has; codes begin at -2
+_NOTHING = -1  # of a code: rows of territories do not ask for it
 _INTEGERS = np.iinfo(np.int64)
 
 
@@ -60,6 +62,11 @@ class Postings:
     def of_any(self, codes: Iterable[int]) -> Ints:
         """Return the places of some codes, one code after the other."""
         return np.concatenate([np.zeros(0, dtype=np.int64), *(self.of_one(code) for code in dict.fromkeys(codes))])
+
+    def of_place(self, country: int, region: int) -> Ints:
+        """Return the places that are of a country and a region, or do not ask for one, by the codes of `place_code`."""
+        every = itertools.product((_NOTHING, country), (_NOTHING, region))
+        return self.of_any(place_code(*place) for place in every)
 
     def mark(self, codes: Bools, others: Bools) -> Bools:
         """Return which places have one of some codes, or are among others."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from partnerml.pairs import FEATURES, Leads, OneLead, Pairing, PartnerFacts, areas_hold, band_of, chord
+from partnerml.routing._index import Postings, place_code
 from partnerml.routing._remembered import Memory, Sized
 from partnerml.routing._situation import lead_columns
 from partnerml.routing._territory import POINT, asking
@@ -29,28 +31,49 @@ _OF_WORDS: Mapping[str, tuple[str, ...]] = {
     "language": ("languages",),
     "certification": ("required_certifications",),
 }
-_LEVEL, _TERRITORY = "pair__place__level__asof", "pair__territory__level__asof"
+_TERRITORY = "pair__territory__level__asof"
 _SIZES = "pair__size__log_ratio__ever"  # of the amount itself, not of its band
 
 
+class _Areas:
+    """The territories of known partners, by their places."""
+
+    def __init__(self, known: PartnerFacts) -> None:
+        areas, count = known.territories, known.territories.rows.everything.count
+        self.n, self._areas, self._but_circles = len(known), areas, asking(areas, frozenset((POINT,)))
+        self._by_place = Postings.of(place_code(areas.country, areas.region))
+        self._partner = np.repeat(np.arange(self.n), count)
+        self.without = count == 0
+
+    def levels(self, lead: Leads) -> _Levels:
+        """Return the levels of the rows that hold the leads of a place and a vertical."""
+        rows = self._by_place.of_place(int(lead.country[0]), int(lead.region[0]))
+        rows = rows[areas_hold(lead, self._but_circles, 0, rows)]
+        circle = self._areas.circle[rows]
+        circles = rows[circle]
+        return _Levels(
+            *(every[some] for some in (rows[~circle], circles) for every in (self._partner, self._areas.level)),
+            self._areas.point[:, circles],
+            self._areas.chord[circles],
+        )
+
+
 class _Levels(NamedTuple):
-    """What territories are to the leads of a place and a vertical.
+    """What territories are to the leads of a place and a vertical: partners and levels, those of circles apart.
 
     Attributes
     ----------
-    apart : array, shape (n,)
-        The level of each partner's most particular row that holds such leads, apart from circles; 0 if none does, NaN
-        without rows.
-    partner : array of int, shape (c,)
-        Partners of the circles that hold such a lead where it lies within them.
-    level, chord : array, shape (c,)
+    partner, around : array of int
+        Of rows that hold such leads, and of circles that hold those that lie within them.
+    level, level_around, chord : array
     point : array, shape (3, c)
-        Of those circles.
+        Of the circles.
     """
 
-    apart: Floats
     partner: Ints
     level: Floats
+    around: Ints
+    level_around: Floats
     point: Floats
     chord: Floats
 
@@ -58,17 +81,6 @@ class _Levels(NamedTuple):
     def size(self) -> int:
         """How many numbers there are."""
         return sum(part.size for part in self)
-
-    @classmethod
-    def of(cls, lead: Leads, known: PartnerFacts) -> Self:
-        """Look at all territories for a lead."""
-        areas, every = known.territories, known.territories.rows.everything
-        holds = areas_hold(lead, asking(areas, frozenset((POINT,))), 0, slice(None))
-        level = np.where(holds & ~areas.circle, areas.level, 0.0)
-        circles = np.flatnonzero(holds & areas.circle)
-        partner = np.repeat(np.arange(len(known)), every.count)[circles]
-        apart = every.fold(level, np.maximum, empty=np.nan)
-        return cls(apart, partner, areas.level[circles], areas.point[:, circles], areas.chord[circles])
 
 
 class Meetings:
@@ -144,36 +156,29 @@ class Meetings:
             return Pairing(beforehand.known, self.known, beforehand.place, rows, held).features(names)
         lead = self._one.encode(situation.lead.values)
         found = np.empty((len(rows), len(names)))
-        rest = [j for j, name in enumerate(names) if name not in (_LEVEL, _TERRITORY)]
+        rest = [j for j, name in enumerate(names) if name != _TERRITORY]
         found[:, rest] = Pairing(lead, self.known, 0, rows, held).features([names[j] for j in rest])
-        if _LEVEL in names:
-            found[:, names.index(_LEVEL)] = self._place_level(lead).take(rows)
         if _TERRITORY in names:
             found[:, names.index(_TERRITORY)] = self._territory_level(lead, rows)
         return found
 
-    def _place_level(self, lead: Leads) -> Floats:
-        """Return how near a lead's place all partners have their office, shape (n,)."""
-        key = "place", int(lead.country[0]), int(lead.region[0]), int(lead.area[0])
-        found: Floats = self._memory.get(
-            key, lambda: Pairing(lead, self.known, 0, slice(None)).features([_LEVEL])[:, 0].copy()
-        )
-        return found
-
     def _territory_level(self, lead: Leads, rows: Ints) -> Floats:
         """Return the level of territories, shape (m,): looked up but for circles, which ask where a lead is exactly."""
-        covered = lead.covered[lead.vertical[0]]
+        covered, areas = lead.covered[lead.vertical[0]], self._areas
         key = "areas", int(lead.country[0]), int(lead.region[0]), lead.postal.tobytes(), covered.tobytes()
-        levels: _Levels = self._memory.get(key, lambda: _Levels.of(lead, self.known))
-        found: Floats = levels.apart.take(rows)
-        if not len(levels.partner):
-            return found
-        within = chord(levels.point, lead.point) <= levels.chord
-        if not within.any():
-            return found
-        highest = np.zeros(len(self.known))
-        np.maximum.at(highest, levels.partner[within], levels.level[within])
-        return np.maximum(found, highest.take(rows))
+        levels: _Levels = self._memory.get(key, lambda: areas.levels(lead))
+        highest = np.zeros(areas.n)
+        np.maximum.at(highest, levels.partner, levels.level)
+        if len(levels.around):
+            within = chord(levels.point, lead.point) <= levels.chord
+            np.maximum.at(highest, levels.around[within], levels.level_around[within])
+        found: Floats = highest.take(rows)
+        found[areas.without.take(rows)] = np.nan
+        return found
+
+    @functools.cached_property
+    def _areas(self) -> _Areas:
+        return _Areas(self.known)
 
     def _pairs(self, lead: Words, rows: Any, held: Floats | None, names: Sequence[str]) -> Floats:
         return Pairing(self._one.encode(lead), self.known, 0, rows, held).features(names)

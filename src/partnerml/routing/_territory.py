@@ -7,7 +7,6 @@ have all expired, or are yet to begin, nowhere: it was given places, and these a
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from partnerml.pairs import Lists, areas_hold, chord
-from partnerml.routing._index import Index, Near, place_code
+from partnerml.routing._index import Index, Near
 
 if TYPE_CHECKING:
     from partnerml.pairs._facts import Territories
@@ -164,8 +163,9 @@ def _holding_all(situation: Situation, index: Index) -> Ints:
     def near() -> Near:
         rows, postal = rows_near(index, *place), lead.postal[0]
         rows = rows[(areas.prefix[rows] == _NOTHING) | (areas.prefix[rows] == postal[areas.length[rows]])]
-        about = areas.verticals.rows.everything.fold(covered[areas.verticals.item], np.logical_or, empty=True)
-        rows = rows[about[rows] & index.valid.hold(situation.now, rows)]
+        asked = areas.verticals.rows.at(rows)
+        about = asked.fold(covered[areas.verticals.item[asked.position]], np.logical_or, empty=True)
+        rows = rows[about & index.valid.hold(situation.now, rows)]
         circles = rows[areas.circle[rows]]
         return Near(rows[~areas.circle[rows]], circles, areas.point[:, circles], areas.chord[circles])
 
@@ -178,8 +178,7 @@ def _holding_all(situation: Situation, index: Index) -> Ints:
 
 def rows_near(index: Index, country: int, region: int) -> Ints:
     """Return the rows that may hold a lead of a place: most are of other places, and need not be looked at."""
-    places = itertools.product((_NOTHING, country), (_NOTHING, region))
-    return index.areas.of_any(place_code(*place) for place in places)
+    return index.areas.of_place(country, region)
 
 
 def _partners(situation: Situation, areas: Ints) -> Bools:
