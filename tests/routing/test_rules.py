@@ -255,6 +255,25 @@ def test_a_rule_of_a_user_that_fails_is_named(returns, told):
         eligible(s, rules_of(s.config))
 
 
+def test_where_few_are_left_a_rule_may_be_asked_of_those_alone():
+    asked = []
+
+    def odd(s, rows):
+        asked.append(rows.tolist())
+        return rows % 2 == 1
+
+    everybody = np.arange(16)
+    register_rule(Rule("mine", "is odd", lambda s: everybody % 2 == 1, among=odd), replace=True)
+    areas = [{"partner_id": f"p{i:02}", "country": "FR" if i > 1 else "DE"} for i in range(16)]
+    partners = [{"partner_id": f"p{i:02}"} for i in range(16)]
+    s = situation({"country": "DE"}, partners, territories=areas, config={"rules": {"mine": {}}})
+    assert names(s, eligible(s, rules_of(s.config)).rows) == ["p01"]
+    assert asked == [[0, 1]]
+    register_rule(Rule("mine", "is odd", lambda s: everybody % 2 == 1, among=lambda s, rows: rows), replace=True)
+    with pytest.raises(ConfigError, match=r"rule 'mine' must return an array of bool of shape \(2,\)"):
+        eligible(s, rules_of(s.config))
+
+
 def test_names_are_taken_once():
     register_rule(Rule("mine", "is mine", only_first))
     other = Rule("mine", "is mine too", only_first)
