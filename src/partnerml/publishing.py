@@ -31,11 +31,7 @@ __all__ = ["publish", "routed_by", "snapshot_of", "snapshots_folder"]
 
 TASK = "close"
 _logger = logging.getLogger("partnerml")
-_OPEN, _REGISTERED = "open", ("approved", "pending")
-_DEAL_COLUMNS = (
-    *("deal_id", "partner_id", "registered_at", "outcome", "registration_status", "protected_until"),
-    *("account_id", "lead_id", "country"),
-)
+_OPEN = "open"
 
 
 def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) -> Path:
@@ -185,11 +181,14 @@ def _held(eco: Ecosystem, at: dt.datetime) -> pa.Table | dict[str, Any]:
 
 def _deals(eco: Ecosystem) -> pa.Table | None:
     """Return the open registered deals; one that names no partner is of the one that leads on it."""
+    from partnerml.routing._partners import REGISTERED
+    from partnerml.routing._tables import KEPT
+
     if not eco.has("deals", "registration_status"):
         return None
     rows = eco.table("deals")
-    rows = rows.filter((rows.outcome == _OPEN) & rows.registration_status.isin(_REGISTERED))
-    rows = rows.select(*[name for name in _DEAL_COLUMNS if name in rows.columns])
+    rows = rows.filter((rows.outcome == _OPEN) & rows.registration_status.isin(REGISTERED))
+    rows = rows.select(*[name for name in KEPT["deals"] if name in rows.columns])
     if not eco.has("deal_partners", "is_primary"):
         return eco.backend.to_pyarrow(rows)
     shared = eco.table("deal_partners")

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,11 +145,6 @@ def listed(console: Console, title: str, decisions: Sequence[Decision], names: M
     console.print(shown)
     if len(decisions) > SHOWN:
         _show.say(console, f"and {len(decisions) - SHOWN:,} more")
-
-
-def statuses(decisions: Sequence[Decision]) -> dict[str, int]:
-    """Return how many decisions there are of each status."""
-    return dict(sorted(Counter(decision.status for decision in decisions).items()))
 
 
 def counted(found: Mapping[str, int]) -> str:

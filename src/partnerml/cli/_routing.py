@@ -85,6 +85,7 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
       partnerml route --leads new-leads.csv --out decisions.jsonl --mode batch
       partnerml route --leads new-leads.csv --out would.csv --dry-run --set routing.policy.kind=thompson
     """  # noqa: D301
+    from partnerml.routing._decision import statuses
     from partnerml.routing._decision_files import check_ending, check_writable, write_decisions, write_rejects
     from partnerml.routing._lead import LeadTable, doubts
     from partnerml.routing._lead_files import read_leads
@@ -115,7 +116,7 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
     write_decisions(found.decisions, out)
     document = {
         "leads": len(rows),
-        "statuses": _routed.statuses(found.decisions),
+        "statuses": statuses(found.decisions),
         "set_aside": len(aside),
         "dry_run": dry_run,
         "snapshot_id": snapshot,

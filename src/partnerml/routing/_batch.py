@@ -27,7 +27,7 @@ from partnerml.routing._decide import (
     ranked,
     reasoned,
 )
-from partnerml.routing._decision import ASSIGNED, Decision
+from partnerml.routing._decision import ASSIGNED, Decision, statuses
 from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._precedence import precedence
 from partnerml.routing._pricing import PriceBook, id_of_prices
@@ -81,12 +81,9 @@ class Batch:
 
     def summary(self) -> dict[str, Any]:
         """Return all but the decisions, as plain values."""
-        counts: dict[str, int] = {}
-        for decision in self.decisions:
-            counts[decision.status] = counts.get(decision.status, 0) + 1
         return {
             "leads": len(self.decisions),
-            "statuses": dict(sorted(counts.items())),
+            "statuses": statuses(self.decisions),
             "given": self.given,
             "total": self.total,
             "gap": self.gap,

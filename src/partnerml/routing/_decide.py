@@ -13,7 +13,7 @@ from partnerml.routing._decision import Alternative, Decision, Removed, id_of, s
 from partnerml.routing._eligibility import eligible
 from partnerml.routing._policy import CHAMPION, TIE, Candidates, Choice, choose, wants_spread
 from partnerml.routing._precedence import precedence
-from partnerml.routing._shortlist import shortlist
+from partnerml.routing._shortlist import shortlist, value_of
 from partnerml.routing._words import facts
 
 if TYPE_CHECKING:
@@ -260,14 +260,6 @@ def _log_odds_spread(p: Floats, spread: Floats) -> Floats:
     kept = np.clip(p, 1e-6, 1.0 - 1e-6)
     deviation: Floats = spread / (kept * (1.0 - kept))
     return deviation
-
-
-def value_of(situation: Situation, rows: Ints) -> Floats | float:
-    """Return what a win with each partner is worth, by the objective of the configuration."""
-    objective = situation.config.objective
-    if objective == "value":
-        return float(situation.lead.get("amount") or 1.0)
-    return situation.snapshot.acceptance[rows] if objective == "accept_and_win" else 1.0
 
 
 def ranked(utility: Floats, place: int, *, most: int = 0) -> tuple[int, list[tuple[int, int]]]:

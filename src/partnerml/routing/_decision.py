@@ -6,7 +6,8 @@ import dataclasses
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple, Self
 
@@ -220,6 +221,11 @@ class Decision:
             "facts": list(self.facts) if chosen else [],
             "reasons": [reason["text"] for reason in self.reasons] if chosen else [],
         }
+
+
+def statuses(decisions: Iterable[Decision]) -> dict[str, int]:
+    """Return how many decisions there are of each status, in the order of their names."""
+    return dict(sorted(Counter(decision.status for decision in decisions).items()))
 
 
 def told(funnel: Sequence[Removed]) -> str:

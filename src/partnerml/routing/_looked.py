@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from partnerml.pairs import Leads
-from partnerml.routing._decide import value_of
 from partnerml.routing._decision import Removed
 from partnerml.routing._eligibility import eligible
 from partnerml.routing._remembered import Memory
-from partnerml.routing._shortlist import shortlist
+from partnerml.routing._shortlist import shortlist, value_of
 from partnerml.routing._situation import Beforehand, lead_columns, naive
 from partnerml.routing._territory_of_many import Holders
 

@@ -23,7 +23,7 @@ Moments = npt.NDArray[np.datetime64]
 Objects = npt.NDArray[np.object_]
 
 NO_ROW = -1
-_REGISTERED = ("approved", "pending")
+REGISTERED = ("approved", "pending")
 _MOMENTS = ("joined_at", "left_at", "paused_until")
 _NUMBERS = ("capacity_per_day", "capacity_per_week", "max_open_leads", "min_deal_amount", "max_deal_amount")
 _TEXTS = ("partner_id", "name", "partner_type", "tier", "parent_id", "country", "region")
@@ -182,7 +182,7 @@ class Deals:
         every = tuple(
             _deal(values, row, accounts)
             for values, row in zip(table.to_pylist(), rows_of(table, partners).tolist(), strict=True)
-            if row != NO_ROW and values["registration_status"] in _REGISTERED and values["outcome"] in (None, "open")
+            if row != NO_ROW and values["registration_status"] in REGISTERED and values["outcome"] in (None, "open")
         )
         return cls(every, *(_grouped(every, name) for name in ("lead_id", "account_id", "domain")))
 

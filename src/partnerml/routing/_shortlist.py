@@ -47,9 +47,13 @@ def _utility(situation: Situation, rows: Ints) -> Floats:
     if objective == "win" and not prices.any():
         # the order of log-odds is that of probabilities
         return glance
-    p = expit(glance)
-    if objective == "accept_and_win":
-        p = p * snapshot.acceptance[rows]
-    value = float(situation.lead.get("amount") or 1.0) if objective == "value" else 1.0
-    utility: Floats = p * value - prices
+    utility: Floats = expit(glance) * value_of(situation, rows) - prices
     return utility
+
+
+def value_of(situation: Situation, rows: Ints) -> Floats | float:
+    """Return what a win with each partner is worth, by the objective of the configuration."""
+    objective = situation.config.objective
+    if objective == "value":
+        return float(situation.lead.get("amount") or 1.0)
+    return situation.snapshot.acceptance[rows] if objective == "accept_and_win" else 1.0

@@ -41,7 +41,7 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
     "leads": ("created_at", "lead_id"),
     "assignments": ("assigned_at", "lead_id", "partner_id"),
 }
-_KEPT: Mapping[str, tuple[str, ...]] = {
+KEPT: Mapping[str, tuple[str, ...]] = {
     "certifications": ("partner_id", "certification", "earned_at", "expires_at", "revoked_at"),
     "deals": (
         *("deal_id", "partner_id", "registered_at", "outcome", "registration_status", "protected_until"),
@@ -73,9 +73,9 @@ def canonical(name: str, given: Any) -> pa.Table:
     columns, n = _columns(given)
     types = _types(name)
     table = schema.TABLES[name]
-    kept = _KEPT.get(name, table.names)
+    kept = KEPT.get(name, table.names)
     found = {column: _typed(columns.get(column), n, types[column], f"{name}.{column}") for column in kept}
-    if table.open_columns and name not in _KEPT:
+    if table.open_columns and name not in KEPT:
         found |= {column: _plain(columns[column]) for column in sorted(set(columns) - set(kept))}
     made = pa.table(found)
     for column in _ORDER[name]:
