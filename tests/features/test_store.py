@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime as dt
 import itertools
@@ -412,6 +413,20 @@ def test_folded_rows_survive_the_disk_and_add_up(rows):
         if valued:
             assert (whole["vlast_at"][i], whole["vlast"][i]) == max(valued)
             assert (whole["vmin"][i], whole["vmax"][i]) == (min(v for _, v in valued), max(v for _, v in valued))
+
+
+WIDE = st.sampled_from((-(2**40), 0, 7, 2**40))
+
+
+@given(st.lists(st.tuples(WIDE, WIDE, st.integers(1, 9)), min_size=1, max_size=20))
+def test_keys_of_any_width_are_put_together(rows):
+    parts = [{"kind": kind, "partner": partner, "n": n} for kind, partner, n in rows]
+    found = folded.merged([{name: np.asarray([value]) for name, value in part.items()} for part in parts])
+    expected = collections.Counter()
+    for kind, partner, n in rows:
+        expected[kind, partner] += n
+    assert list(zip(*(found[name].tolist() for name in ("kind", "partner")), strict=True)) == sorted(expected)
+    assert found["n"].tolist() == [expected[key] for key in sorted(expected)]
 
 
 @given(st.lists(st.integers(-(2**90), 2**90), min_size=1, max_size=5))

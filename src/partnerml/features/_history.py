@@ -97,7 +97,9 @@ class History:
             if late is not None:
                 rows = _of_days(late, segment)
                 kind = sums.totals
-                sums.add(merged([sums.places.put(rows if kind is None else totals(rows, kind))]), segment)
+                sums.add(
+                    merged([sums.places.put(rows)]) if kind is None else sums.places.put(totals(rows, kind)), segment
+                )
             if deals is not None:
                 rows = _of_days(deals, segment)
                 sums.add(merged([{**rows, "kind": np.full(len(rows["partner"]), sums.places.deals)}]), segment)
