@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a saved model of this world, or where to save it")
     parser.add_argument("--snapshot", type=Path, help="a snapshot of this world")
     asked = parser.parse_args()
-    snapshot = Snapshot.open(asked.snapshot) if asked.snapshot else prepare(asked.partners, 0, asked.model)[0]
+    snapshot = Snapshot.open(asked.snapshot) if asked.snapshot else prepare(asked.partners, asked.model)[0]
     leads = leads_of(asked.partners, asked.leads)
     print(f"seed {SEED}, {len(snapshot):,} partners, {len(leads):,} leads, one thread", flush=True)
     published = Opened.of(snapshot, reasons=False)
