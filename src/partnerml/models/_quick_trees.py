@@ -123,7 +123,7 @@ class Joined:
         number = np.cumsum(there, dtype=np.intp) - 1
         left = np.flatnonzero(there)
         bits = np.repeat(full[None], len(left), axis=0)
-        for table in reversed(tables.values()):
+        for table in reversed(list(tables.values())):
             left, bins = np.divmod(left, len(table.bits))
             bits &= table.bits.take(bins, axis=0)
         return cls(number[code].astype(np.uint16), bits)

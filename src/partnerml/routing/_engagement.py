@@ -240,9 +240,11 @@ def _takes_size(s: Situation) -> Bools:
 def _takes_size_among(s: Situation, rows: Any) -> Bools:
     partners, amount = s.snapshot.partners, s.lead.get("amount")
     low, high = partners.min_deal_amount[rows], partners.max_deal_amount[rows]
+    passes: Bools
     if amount is None:
-        return np.isnan(low) & np.isnan(high) | _is_lenient(s, "deal_size")
-    passes: Bools = ~(low > amount) & ~(high < amount)
+        passes = np.isnan(low) & np.isnan(high) | _is_lenient(s, "deal_size")
+    else:
+        passes = ~(low > amount) & ~(high < amount)
     return passes
 
 

@@ -51,10 +51,14 @@ class _Areas:
         rows = rows[areas_hold(lead, self._but_circles, 0, rows)]
         circle = self._areas.circle[rows]
         circles = rows[circle]
+        apart, level = rows[~circle], self._areas.level
         return _Levels(
-            *(every[some] for some in (rows[~circle], circles) for every in (self._partner, self._areas.level)),
-            self._areas.point[:, circles],
-            self._areas.chord[circles],
+            partner=self._partner[apart],
+            level=level[apart],
+            around=self._partner[circles],
+            level_around=level[circles],
+            point=self._areas.point[:, circles],
+            chord=self._areas.chord[circles],
         )
 
 

@@ -86,9 +86,9 @@ class Rule:
             If the rule returns anything else.
         """
         found = self.passes(situation)
-        # which all rules of partnerml share
-        if found is situation.index.everybody:
-            return situation.index.everybody
+        everybody: Bools = situation.index.everybody
+        if found is everybody:  # which all rules of partnerml share
+            return everybody
         return _checked(self.name, found, len(situation.snapshot))
 
     def mask_among(self, situation: Situation, rows: Ints) -> Bools:
