@@ -87,7 +87,8 @@ class Rule:
         """
         found = self.passes(situation)
         everybody: Bools = situation.index.everybody
-        if found is everybody:  # which all rules of partnerml share
+        is_shared = found is everybody  # of the rules of partnerml
+        if is_shared:
             return everybody
         return _checked(self.name, found, len(situation.snapshot))
 
