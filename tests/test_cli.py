@@ -263,11 +263,11 @@ def test_without_a_champion_score_ends_with_2_and_score_all_skips(config):
 def test_trials_are_those_asked_for_or_else_configured(config, monkeypatch, asked, configured, tried):
     seen = []
 
-    def run(eco, task, *, trials, **others):
+    def run_all(eco, chosen, *, trials, **others):
         seen.append(trials)
         raise NotEnoughDataError("that is all")
 
-    monkeypatch.setattr("partnerml.training.run", run)
+    monkeypatch.setattr("partnerml.training.run_all", run_all)
     done = partnerml("train", "churn", *asked, "-c", config, "--set", f"tuning.trials={configured}")
     assert done.exit_code == 2
     assert "that is all" in done.stderr
