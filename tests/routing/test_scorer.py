@@ -15,6 +15,7 @@ from partnerml.features import Catalogue, build_pairs
 from partnerml.features._pair_outcomes import open_leads
 from partnerml.models import PeerRate, explain
 from partnerml.publishing import snapshot_of
+from partnerml.routing import _scorer, _words
 from partnerml.routing._lead import Lead
 from partnerml.routing._meetings import Memory
 from partnerml.routing._scorer import CallableScorer, ModelScorer, wanted
@@ -111,6 +112,21 @@ def test_what_is_kept_of_some_leads_changes_no_bit_of_others(published, leads, h
             case = situation(published, row, given)
             parts = scorer._quick.log_odds_of_components(rows, scorer._meetings.values(case, rows))
             np.testing.assert_array_equal(scorer.score(case, rows).p, expit(scorer._quick.log_odds(parts)))
+
+
+def test_of_very_many_partners_nothing_is_found_beforehand(monkeypatch, published, leads, held):
+    rows = np.arange(1, len(published), 3)
+    cases = [situation(published, row, held) for _, row in leads.iterrows()]
+    kept = [(published.scorer.score(case, rows).p, [facts(case, row) for row in rows]) for case in cases]
+    asked = []
+    for module in (_scorer, _words):
+        monkeypatch.setattr(module, "FEW_ENOUGH", len(published) - 1)
+    monkeypatch.setattr(published.scorer._quick, "kept", lambda *given: asked.append(given))
+    monkeypatch.setattr(cases[0].index.told, "get", lambda *given: asked.append(given))
+    for case, (p, words) in zip(cases, kept, strict=True):
+        np.testing.assert_array_equal(published.scorer.score(case, rows).p, p)
+        assert [facts(case, row) for row in rows] == words
+    assert not asked
 
 
 def test_reasons_are_those_of_the_model(close, published, leads, pairs, held):

@@ -13,6 +13,7 @@ from scipy.special import expit
 from partnerml.errors import DataError, ModelError
 from partnerml.pairs import FEATURES, PSEUDO_COUNT, Leads, Pairing, PartnerFacts
 from partnerml.routing._meetings import Meetings, varies
+from partnerml.routing._remembered import FEW_ENOUGH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -220,9 +221,9 @@ class ModelScorer:
         return Scored(p, lambda: self._quick.spread(rows, self._meetings.values(situation, rows), parts))
 
     def _parts(self, situation: Situation, rows: Ints) -> dict[str, Floats]:
-        """Return the log-odds of each component; what depends on one word of the lead is kept for the next ones."""
+        """Return the log-odds of each component; of few partners, what depends on one word of the lead is kept."""
         meetings, quick = self._meetings, self._quick
-        if not quick.keeps:
+        if not quick.keeps or len(self.known) > FEW_ENOUGH:
             return quick.log_odds_of_components(rows, meetings.values(situation, rows))
         kept = [
             meetings.remembered("kept", kind, situation, functools.partial(quick.kept, places))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from partnerml.pairs import Pairing
+from partnerml.routing._remembered import FEW_ENOUGH
 
 if TYPE_CHECKING:
     from partnerml.routing._situation import Situation
@@ -46,14 +47,22 @@ def facts(situation: Situation, row: int) -> tuple[str, ...]:
 
 
 def _kept(situation: Situation, row: int, column: str, *names: str) -> dict[str, float]:
-    """Return features that depend on one column of the lead, found for all partners at once; none where it is null."""
+    """Return features that depend on one column of the lead; none where it is null.
+
+    Of few partners they are found for all at once, and kept for the next leads.
+    """
     word, facts = situation.lead.get(column), situation.snapshot.facts
     if word is None:
         return {}
-    every = situation.index.told.get(
-        (column, word), lambda: Pairing(situation.encoded, facts, 0, slice(None)).features(names)
-    )
-    return dict(zip(names, every[row].tolist(), strict=True))
+
+    def found(rows: Any) -> Any:
+        return Pairing(situation.encoded, facts, 0, rows).features(names)
+
+    if len(facts) > FEW_ENOUGH:
+        (values,) = found(np.array([row]))
+    else:
+        values = situation.index.told.get((column, word), lambda: found(slice(None)))[row]
+    return dict(zip(names, values.tolist(), strict=True))
 
 
 def _near(pair: Pairing, value: Mapping[str, float]) -> str:
