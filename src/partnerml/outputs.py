@@ -191,7 +191,7 @@ def lock(out: str | Path, *, purpose: str) -> Iterator[None]:
     _make(folder)
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if not _seize(descriptor):
+        if not seize(descriptor):
             raise BusyError(
                 f"output folder {folder} is in use by {_holder(descriptor)}; "
                 "wait until that run has ended, or give this one another `output:`"
@@ -240,7 +240,7 @@ def _new_aside(target: Path) -> tuple[Path, int]:
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:  # another writer took it for a leftover before it was locked
             continue
-        if _seize(descriptor) and folder.exists():
+        if seize(descriptor) and folder.exists():
             return folder, descriptor
         os.close(descriptor)
     raise SourceError(f"cannot write beside {target}: other processes keep removing the folder; run one at a time")
@@ -253,7 +253,7 @@ def _clear_leftovers(target: Path) -> None:
         except OSError:
             continue
         try:
-            if _seize(descriptor):
+            if seize(descriptor):
                 former = leftover / _FORMER
                 if former.exists() and not target.exists():
                     former.rename(target)
@@ -267,7 +267,8 @@ def _literal(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-def _seize(descriptor: int) -> bool:
+def seize(descriptor: int) -> bool:
+    """Take the lock of an open file if nobody has it, and tell whether that is so."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

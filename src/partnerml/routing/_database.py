@@ -8,7 +8,6 @@ transaction; every statement in it sees what was committed before the lock was h
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import threading
@@ -22,6 +21,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import StaticPool
 
+from partnerml import outputs
 from partnerml.errors import BusyError, ConfigError, InternalError, MissingExtraError, PartnermlError, SourceError
 
 WAIT = 30.0  # seconds for which a writer waits for another
@@ -148,7 +148,7 @@ class Database:
         """Return the descriptor of a file that no other process has now; to close it lets the next one have it."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            while not _is_free(descriptor):
+            while not outputs.seize(descriptor):
                 if time.monotonic() > until:
                     raise self._busy()
                 time.sleep(_LOOK)
@@ -221,15 +221,6 @@ class Database:
             f"{self.place} has been in use by another process for {WAIT:.0f} s; wait until it has ended and ask "
             "again, or use PostgreSQL where many processes write"
         )
-
-
-def _is_free(descriptor: int) -> bool:
-    """Take a file if nobody has it, and tell whether that is so."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _parsed(url: str | None) -> sa.URL:
