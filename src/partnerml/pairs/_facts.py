@@ -36,6 +36,10 @@ class Territories:
     verticals: Lists
     level: Floats
 
+    def without_circles(self) -> Territories:
+        """Return rows that hold what lies around a point wherever it is."""
+        return dataclasses.replace(self, circle=np.zeros_like(self.circle))
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:

@@ -16,6 +16,7 @@ from partnerml.pairs import Lists, OneLead
 from partnerml.routing._remembered import Memory
 
 if TYPE_CHECKING:
+    from partnerml.pairs._facts import Territories
     from partnerml.routing._partners import Partners
     from partnerml.routing._snapshot import Snapshot
 
@@ -180,6 +181,8 @@ class Index:
         Features of pairs that are told of in words, shape (n, p), by the column of leads that they depend on.
     anywhere : array of bool, shape (n,)
         Partners without rows of territories, valid or not: one whose rows have all expired has no place left.
+    but_circles : Territories
+        Those of the snapshot, as if their circles held everything.
     exclusive : array of bool
         Which rows of territories are exclusive.
     blind : bool
@@ -210,6 +213,7 @@ class Index:
     near: Memory[Near]
     told: Memory[Floats]
     anywhere: Bools
+    but_circles: Territories
     exclusive: Bools
     blind: bool
     tiers: list[str]
@@ -245,6 +249,7 @@ class Index:
             near=Memory(),
             told=Memory(),
             anywhere=areas.rows.everything.count == 0,
+            but_circles=areas.without_circles(),
             exclusive=snapshot.territories["exclusive"].astype(bool),
             blind=bool((areas.circle & np.isnan(areas.point[0])).any()),
             tiers=tiers,

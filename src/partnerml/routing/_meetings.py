@@ -13,7 +13,6 @@ from partnerml.pairs import FEATURES, Leads, OneLead, Pairing, PartnerFacts, are
 from partnerml.routing._index import Postings, place_code
 from partnerml.routing._remembered import Memory, Sized
 from partnerml.routing._situation import lead_columns
-from partnerml.routing._territory import POINT, asking
 
 if TYPE_CHECKING:
     from partnerml.routing._situation import Situation
@@ -40,7 +39,7 @@ class _Areas:
 
     def __init__(self, known: PartnerFacts) -> None:
         areas, count = known.territories, known.territories.rows.everything.count
-        self.n, self._areas, self._but_circles = len(known), areas, asking(areas, frozenset((POINT,)))
+        self.n, self._areas, self._but_circles = len(known), areas, areas.without_circles()
         self._by_place = Postings.of(place_code(areas.country, areas.region))
         self._partner = np.repeat(np.arange(self.n), count)
         self.without = count == 0

@@ -24,7 +24,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 _NOTHING = -1  # of a code: the lead does not say, or a row of territories does not ask
 _NOTHING_UNKNOWN: frozenset[str] = frozenset()
-_COUNTRY, _REGION, _POSTAL, POINT, _VERTICAL = "country", "region", "postal code", "coordinates", "vertical"
+_COUNTRY, _REGION, _POSTAL, _POINT, _VERTICAL = "country", "region", "postal code", "coordinates", "vertical"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def lacks_coordinates(situation: Situation) -> Bools:
     areas, blind = situation.snapshot.facts.territories, bool(np.isnan(situation.encoded.point[0, 0]))
     if not blind and not situation.index.blind:
         return situation.index.nobody
-    holds = _holding(situation, frozenset((POINT,)))
+    holds = _holding(situation, frozenset((_POINT,)))
     unknown = np.isnan(areas.point[0, holds]) | blind
     return _partners(situation, holds[areas.circle[holds] & unknown]) & ~situation.territory.by_any
 
@@ -91,7 +91,7 @@ def unsaid(situation: Situation) -> frozenset[str]:
             (_COUNTRY, lead.country[0] == _NOTHING),
             (_REGION, lead.region[0] == _NOTHING),
             (_POSTAL, situation.lead.get("postal_code") is None),
-            (POINT, bool(np.isnan(lead.point).any())),
+            (_POINT, bool(np.isnan(lead.point).any())),
             (_VERTICAL, situation.lead.get("vertical") is None),
         )
         if missing
@@ -161,11 +161,9 @@ def _holding_all(situation: Situation, index: Index) -> Ints:
     place, covered = (int(lead.country[0]), int(lead.region[0])), lead.covered[lead.vertical[0]]
 
     def near() -> Near:
-        rows, postal = rows_near(index, *place), lead.postal[0]
-        rows = rows[(areas.prefix[rows] == _NOTHING) | (areas.prefix[rows] == postal[areas.length[rows]])]
-        asked = areas.verticals.rows.at(rows)
-        about = asked.fold(covered[areas.verticals.item[asked.position]], np.logical_or, empty=True)
-        rows = rows[about & index.valid.hold(situation.now, rows)]
+        rows = rows_near(index, *place)
+        rows = rows[index.valid.hold(situation.now, rows)]
+        rows = rows[areas_hold(lead, index.but_circles, 0, rows)]
         circles = rows[areas.circle[rows]]
         return Near(rows[~areas.circle[rows]], circles, areas.point[:, circles], areas.chord[circles])
 
@@ -206,7 +204,7 @@ def asking(areas: Territories, unknown: frozenset[str]) -> Territories:
         asks["region"] = nobody_asks
     if _POSTAL in unknown:
         asks["prefix"] = nobody_asks
-    if POINT in unknown:
+    if _POINT in unknown:
         asks["circle"] = np.zeros(n, dtype=bool)
     if _VERTICAL in unknown:
         asks["verticals"] = Lists.of(nobody_asks[:0], nobody_asks[:0], n)

@@ -14,7 +14,7 @@ from partnerml.pairs import areas_hold
 from partnerml.pairs._maths import chord
 from partnerml.routing._index import index_of
 from partnerml.routing._remembered import Memory
-from partnerml.routing._territory import POINT, Held, asking, marked, rows_near
+from partnerml.routing._territory import Held, marked, rows_near
 
 if TYPE_CHECKING:
     from partnerml.pairs import Leads
@@ -37,11 +37,8 @@ class Holders:
     def __init__(self, snapshot: Snapshot, now: np.datetime64) -> None:
         self._now, self._n, self._index = now, len(snapshot), index_of(snapshot)
         self._areas = snapshot.facts.territories
-        self._but_circles = asking(self._areas, frozenset((POINT,)))
         self._row: Ints = snapshot.territories["row"]
-        self._exclusive = snapshot.territories["exclusive"].astype(bool)
         self._memory = Memory[Ints](_MOST)
-        self._anywhere = self._index.anywhere
 
     def of(self, leads: Leads) -> list[Held]:
         """Return what `held` says of each lead, encoded against ``Snapshot.facts``."""
@@ -64,10 +61,10 @@ class Holders:
         def rows() -> Ints:
             near = rows_near(self._index, country, region)
             near = near[self._index.valid.hold(self._now, near)]
-            return near[areas_hold(leads, self._but_circles, place, near)]
+            return near[areas_hold(leads, self._index.but_circles, place, near)]
 
         return self._memory.get((country, region, leads.postal[place].tobytes(), vertical), rows)
 
     def _held(self, rows: Ints) -> Held:
-        alone = rows[self._exclusive[rows]]
-        return Held(self._anywhere, marked(self._n, self._row[rows]), marked(self._n, self._row[alone]))
+        alone = rows[self._index.exclusive[rows]]
+        return Held(self._index.anywhere, marked(self._n, self._row[rows]), marked(self._n, self._row[alone]))
