@@ -119,6 +119,12 @@ def hashes_of(files: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
+def hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file, which is not read into memory at once."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def digest_of(hashes: Mapping[str, str]) -> str:
     """Return the first 12 hex digits of the SHA-256 over the names and hashes of files."""
     return hashlib.sha256(canonical_json(dict(hashes)).encode()).hexdigest()[:_DIGITS]

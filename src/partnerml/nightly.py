@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from partnerml import __version__, outputs
 from partnerml.errors import ConfigError, ModelError, NoChampionError, NotEnoughDataError
+from partnerml.manifests import hash_of
 from partnerml.moments import Moment, is_midnight
 from partnerml.moments import moment as moment_of
 from partnerml.progress import Progress
@@ -380,7 +381,7 @@ class _Night:
 
     def _written(self, name: str, path: Path, **facts: Any) -> Stage:
         place = path.relative_to(self.eco.config.out)
-        return Stage(name, DONE, facts={"path": place.as_posix(), "sha256": _sha256(path), **facts})
+        return Stage(name, DONE, facts={"path": place.as_posix(), "sha256": hash_of(path), **facts})
 
     def _done_before(self, name: str) -> Stage | None:
         """Return the stage of an earlier run of this night if all that went in is the same and its output is there."""
@@ -388,7 +389,7 @@ class _Night:
         if noted is None or noted["status"] != DONE or noted["fingerprint"] != self.fingerprints[name]:
             return None
         path = self.eco.config.out / noted["facts"]["path"]
-        if not path.is_file() or _sha256(path) != noted["facts"]["sha256"]:
+        if not path.is_file() or hash_of(path) != noted["facts"]["sha256"]:
             return None
         return Stage(name, DONE, facts=noted["facts"], repeated=True)
 
@@ -498,11 +499,6 @@ def _meaning(config: Config) -> dict[str, Any]:
 def _digest(*values: Any) -> str:
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _run_folder(out: Path, as_of: dt.datetime) -> Path:

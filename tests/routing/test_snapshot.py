@@ -293,6 +293,15 @@ def test_a_damaged_file_is_named(written, name, tmp_path):
         Snapshot.open(folder)
 
 
+def test_a_manifest_of_another_digest_is_written_again(written, tmp_path):
+    folder = copied(written, tmp_path)
+    _changed(folder, id="0" * 12)
+    with pytest.raises(ModelError, match=r"its id is not that of its files; publish it again"):
+        Snapshot.open(folder)
+    assert Snapshot.open(written).write(tmp_path) == folder
+    assert Snapshot.open(folder).id == written.name
+
+
 def copied(folder: pathlib.Path, where: pathlib.Path) -> pathlib.Path:
     for path in folder.rglob("*"):
         if path.is_file():

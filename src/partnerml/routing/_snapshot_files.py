@@ -18,7 +18,6 @@ The hashes tell damage and mixed folders; they do not vouch for who wrote it. No
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import io
 import json
 import tempfile
@@ -34,7 +33,7 @@ import pyarrow.parquet as pq
 from partnerml import outputs
 from partnerml.config import RoutingConfig
 from partnerml.errors import ConfigError, ModelError, PartnermlError, SourceError
-from partnerml.manifests import MANIFEST, Folder, digest_of, hashes_of, names_in
+from partnerml.manifests import MANIFEST, Folder, digest_of, hash_of, hashes_of, names_in
 from partnerml.pairs import PartnerFacts
 from partnerml.pairs._state import from_state, to_state
 from partnerml.routing._scorer import ModelScorer, RateScorer, Scorer
@@ -100,9 +99,7 @@ def write(snapshot: Snapshot, folder: Path) -> Path:
 def read(kind: type[Snapshot], path: Path) -> Snapshot:
     """Open a snapshot: its folder, or the file that names one beside it."""
     folder = path.parent / current(path.parent, name=path.name) if path.is_file() else path
-    manifest = _PUBLISHED.manifest(folder)
-    _verify(folder, manifest["files"])
-    _PUBLISHED.check_digest(folder, manifest)
+    manifest = _verified(folder)
     try:
         snapshot = _read(kind, folder)
     except PartnermlError:
@@ -183,23 +180,23 @@ def _scorer(folder: Path, kind: str, known: PartnerFacts) -> Scorer:
     return ModelScorer.read(folder / _MODEL, known, codes)
 
 
-def _verify(folder: Path, expected: Mapping[str, str]) -> None:
+def _verified(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a folder that is as it was written."""
+    manifest = _PUBLISHED.manifest(folder)
+    expected = manifest["files"]
     _PUBLISHED.check_names(folder, expected)
     # large files are mapped later: they are not read into memory for this
-    _PUBLISHED.check_hashes(folder, expected, {name: _sha256(folder / name) for name in expected})
+    _PUBLISHED.check_hashes(folder, expected, {name: hash_of(folder / name) for name in expected})
+    _PUBLISHED.check_digest(folder, manifest)
+    return manifest
 
 
 def _is_whole(folder: Path) -> bool:
     try:
-        _verify(folder, _PUBLISHED.manifest(folder)["files"])
+        _verified(folder)
     except (ModelError, SourceError):
         return False
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:
