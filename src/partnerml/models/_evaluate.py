@@ -8,10 +8,7 @@ drawn in the order of their ids, so that the same seed gives the same interval w
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -147,18 +144,14 @@ def _resampled(
     rankings: Sequence[Ranking], names: Sequence[str], weights: FloatArray, blocks: Iterator[FloatArray]
 ) -> FloatArray:
     """Metrics of every ranking in every draw: (n_rankings, n_metrics, n_boot); the draws are common to all."""
-
-    def measured(block: FloatArray) -> FloatArray:
-        tallies = [ranking.tally(block * weights) for ranking in rankings]
-        return np.array([[METRICS[name](tally) for name in names] for tally in tallies])
-
-    # numpy lets others work while it counts; no more blocks are held than are worked on
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        parts: list[FloatArray] = []
-        while held := list(itertools.islice(blocks, workers)):
-            parts += pool.map(measured, held)
-    return np.concatenate(parts, axis=-1)
+    parts: list[list[list[FloatArray]]] = [[[] for _ in names] for _ in rankings]
+    for block in blocks:
+        block *= weights
+        for ranking, collected in zip(rankings, parts, strict=True):
+            tally = ranking.tally(block)
+            for name, draws in zip(names, collected, strict=True):
+                draws.append(METRICS[name](tally))
+    return np.array([[np.concatenate(draws) for draws in collected] for collected in parts])
 
 
 def _percentiles(draws: FloatArray) -> tuple[float, float]:
