@@ -368,10 +368,11 @@ def choose(
     """Choose weights on the latest `WEIGHT_CUTS` of some cuts, and calibrate on the very latest that have enough rows.
 
     Which component is best drifts as histories grow, and base rates drift faster: the line is fitted where it is
-    freshest, while weights need more rows than one cut has.
+    freshest, on as many cuts as hold the rows that it needs, while weights need more rows than one cut has.
     """
     counts = np.ones(len(y)) if row_weights is None else row_weights
     latest = backtest.calibration_rows(cuts, y)
+    # weights do not follow what a line is asked to be fitted on
     fewest = backtest.calibration_rows(cuts, y, at_least=CALIBRATION_ROWS)
     seen = (backtest.at(cuts[-WEIGHT_CUTS:]) & ~np.isnan(y)) | fewest
     components = backtest.log_odds
