@@ -10,7 +10,6 @@ import contextlib
 import logging
 import logging.handlers
 import multiprocessing
-import os
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from partnerml.training._recipe import Trained
 
 _logger = logging.getLogger("partnerml")
-# of all memory, as DuckDB takes by itself
-_SHARE = 0.8
 
 
 def run_all(
@@ -61,12 +58,15 @@ def run_all(
         How many tasks are trained at the same time, each in a process with memory of its own. With trials, or where
         features are kept in cells, tasks are trained one after the other: both write one store.
 
+    A script that asks for several jobs must guard what it runs by ``if __name__ == "__main__":``, since each process
+    imports it.
+
     Raises
     ------
     ConfigError
         If `jobs` is below 1, or the tables of several jobs are in memory.
     InputError
-        If a process was killed, by the system for want of memory, say.
+        If a process was killed, by the system for want of memory, say, or could not begin.
     """
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, got {jobs}")
@@ -83,7 +83,7 @@ def run_all(
         )
     registry = registry_of(eco)
     outcomes = []
-    with _apart(eco.config, jobs) as submit:
+    with _apart(_shared(eco, jobs), jobs) as submit:
         futures = [submit(task, until=until, seed=seed) for task in tasks]
         for task, future in progress.track(list(zip(tasks, futures, strict=True)), f"training, {jobs} at a time"):
             try:
@@ -102,39 +102,55 @@ def _apart(config: Config, jobs: int) -> Iterator[Any]:
     """Open processes, and give a function that submits a task to them; none is left behind."""
     # not forked: DuckDB and OpenMP have threads, which a fork leaves in no state to go on
     context = multiprocessing.get_context("spawn")
-    records: Any = context.Queue()
-    listener = logging.handlers.QueueListener(records, _Told())
-    before = set(multiprocessing.active_children())
     config.spill.mkdir(parents=True, exist_ok=True)
-    listener.start()
-    try:
-        with (
-            tempfile.TemporaryDirectory(dir=config.spill, prefix="jobs-") as spill,
-            ProcessPoolExecutor(
-                jobs, mp_context=context, initializer=_begin, initargs=(records, _logger.getEffectiveLevel())
-            ) as pool,
-        ):
+    with _handed_on(context) as records, tempfile.TemporaryDirectory(dir=config.spill, prefix="jobs-") as spill:
+        before = set(multiprocessing.active_children())
+        about = records, _logger.getEffectiveLevel()
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=about) as pool:
             try:
-                yield lambda task, **more: pool.submit(_made, _own(config, jobs, Path(spill) / task.name), task, **more)
+                yield lambda task, **more: pool.submit(_made, _spilling(config, Path(spill) / task.name), task, **more)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for child in set(multiprocessing.active_children()) - before:
                     child.kill()
                 raise
-    finally:
-        listener.stop()
 
 
-def _own(config: Config, jobs: int, spill: Path) -> Config:
-    """Return the configuration of one of several processes: its share of the memory, and a spill folder of its own.
+@contextlib.contextmanager
+def _handed_on(context: Any) -> Iterator[Any]:
+    """Give a queue of log records for other processes, and log here what comes."""
+    try:
+        manager = context.Manager()
+    except EOFError as error:
+        raise InputError(
+            "jobs: no process could be begun; a script that trains several tasks at the same time must do so below "
+            '`if __name__ == "__main__":`, since each process imports it'
+        ) from error
+    # a queue that others write through a process of its own: one that is killed while it writes would lock it for all
+    with manager:
+        records = manager.Queue()
+        listener = logging.handlers.QueueListener(records, _Told())
+        listener.start()
+        try:
+            yield records
+        finally:
+            listener.stop()
 
-    Files that DuckDB spills have the same names in every process.
-    """
-    limit = config.engine.memory_limit
-    if limit is None and hasattr(os, "sysconf"):
-        limit = f"{int(_SHARE * os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / jobs / 1e6)}MB"
-    engine = config.engine.model_copy(update={"spill": str(spill), "memory_limit": limit})
-    return config.model_copy(update={"engine": engine})
+
+def _shared(eco: Ecosystem, jobs: int) -> Config:
+    """Return the configuration of one of several processes, with its share of the memory that there is."""
+    engine = eco.config.engine
+    if engine.memory_limit is not None:
+        return eco.config
+    (told,) = eco.backend.con.execute("SELECT current_setting('memory_limit')").fetchone()
+    number, unit = str(told).split()
+    share = {"memory_limit": f"{float(number) / jobs:.1f}{unit}"}
+    return eco.config.model_copy(update={"engine": engine.model_copy(update=share)})
+
+
+def _spilling(config: Config, folder: Path) -> Config:
+    """Return a configuration with a spill folder of its own: what DuckDB spills has the same names in every process."""
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"spill": str(folder)})})
 
 
 class _Told(logging.Handler):
