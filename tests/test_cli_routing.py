@@ -479,6 +479,16 @@ def test_decisions_never_take_the_place_of_the_leads(config):
     assert file.read_bytes() == before
 
 
+def test_nor_do_leads_that_are_set_aside(config):
+    file = config.parent / "mended.rejects.csv"
+    file.write_text("lead_id,created_at\nl1,2026-06-01T08:00:00Z\n")
+    before = file.read_bytes()
+    done = partnerml("route", "-c", config, "--leads", file, "--out", config.parent / "mended.csv", *NOW)
+    assert done.exit_code == 2
+    assert "holds the leads" in done.stderr
+    assert file.read_bytes() == before
+
+
 def test_a_place_that_cannot_be_written_is_told_before_any_lead_is_routed(config):
     file = leads(config.parent, [a_lead(1)])
     done = partnerml("route", "-c", config, "--leads", file, "--out", "/proc/decisions.csv", *NOW)

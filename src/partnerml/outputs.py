@@ -276,6 +276,12 @@ def seize(descriptor: int) -> bool:
     return True
 
 
+def release(descriptor: int) -> None:
+    """Give the lock of an open file back, also where a process that was forked meanwhile holds the file open too."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

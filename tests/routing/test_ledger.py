@@ -407,6 +407,27 @@ def test_a_process_that_forks_has_connections_of_its_own(ledger_url):
         assert [offer.lead_id for offer in ledger.offers()] == ["parent", "child", "again"]
 
 
+def test_a_process_that_is_forked_during_a_turn_does_not_keep_the_turn(sqlite_url):
+    with Ledger.open(sqlite_url) as ledger:
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        with ledger.turn(moment=NOW):
+            child.start()
+        try:
+            route(ledger, "parent", FREE, NOW)
+        finally:
+            child.kill()
+            child.join()
+        assert len(ledger.offers()) == 1
+
+
+def test_a_ledger_whose_folder_is_gone_is_told(tmp_path):
+    with Ledger.open(f"sqlite:///{tmp_path / 'there' / 'ledger.db'}") as ledger:
+        route(ledger, "before", FREE, NOW)
+        (tmp_path / "there").rename(tmp_path / "elsewhere")
+        with pytest.raises(SourceError, match=r"ledger.db-turn.* cannot be opened: No such file.*ask again"):
+            route(ledger, "after", FREE, NOW)
+
+
 # what decisions are made of
 
 

@@ -93,10 +93,11 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
 
     session.load()  # its own message where there is no file
     check_ending(out)
-    check_writable(out, read=file)
+    rejects = out.with_suffix(".rejects.csv")
+    for written_to in (out, rejects):
+        check_writable(written_to, read=file)
     rows = read_leads(file)
     read = LeadTable.of(rows, name=str(file))
-    rejects = out.with_suffix(".rejects.csv")
     aside: list[_Row] = [(rows[bad.row - 1], bad.reason) for bad in read.refused]
     with _routed.router_of(session, tried=dry_run) as (config, router):
         most = config.validation.max_rejected

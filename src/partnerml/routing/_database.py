@@ -35,7 +35,7 @@ _SETTINGS = (
     # pages between two copies of the log into the file: at 1,000, more than one commit in a hundred would wait for one
     "PRAGMA wal_autocheckpoint = 4000",
 )
-_OF_PARENTS: list[sa.Connection | None] = []  # of processes that forked into this one, which must not close them
+_OF_PARENTS: list[sa.Connection] = []  # of processes that forked into this one, which must not close them
 _KNOWN = "sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
 
 
@@ -138,15 +138,21 @@ class Database:
         try:
             turn = self._seized(self._line, until)
         finally:
-            os.close(place)
+            outputs.release(place)
         try:
             yield
         finally:
-            os.close(turn)
+            outputs.release(turn)
 
     def _seized(self, path: Path, until: float) -> int:
-        """Return the descriptor of a file that no other process has now; to close it lets the next one have it."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        """Return the descriptor of a file that no other process has now; to release it lets the next one have it."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise SourceError(
+                f"{path} cannot be opened: {error.strerror}; processes that write {self.place} take turns by it: see "
+                "that its folder is there and can be written, and ask again"
+            ) from error
         try:
             while not outputs.seize(descriptor):
                 if time.monotonic() > until:
@@ -184,8 +190,9 @@ class Database:
     def _alone(self) -> Iterator[None]:
         if self._pid != os.getpid():  # a fork: the connections belong to the parent, and its threads are not here
             self._engine.dispose(close=False)
-            _OF_PARENTS.append(self._writer)
-            self._writer = None
+            if self._writer is not None:
+                _OF_PARENTS.append(self._writer)
+                self._writer = None
             self._lock, self._owner, self._pid = threading.Lock(), 0, os.getpid()
         if self._owner == threading.get_ident():
             raise InternalError("a turn of the ledger was begun within another one, which would wait for itself")

@@ -38,17 +38,17 @@ def check_ending(path: str | Path) -> None:
 
 
 def check_writable(path: Path, *, read: Path) -> None:
-    """Refuse a file that cannot be written, or that is the one the leads are read from, before any lead is routed.
+    """Refuse a file to write that cannot be, or that is the one the leads are read from, before any lead is routed.
 
     Raises
     ------
     ConfigError
-        If decisions would take the place of the leads.
+        If it would take the place of the leads.
     SourceError
         If the folder cannot be written.
     """
     if path.exists() and read.exists() and path.samefile(read):
-        raise ConfigError(f"{path} holds the leads, and the decisions would take their place; name another file")
+        raise ConfigError(f"{path} holds the leads, and what is written would take their place; name another file")
     if not path.parent.exists():
         return  # it is made when the decisions are written
     try:
