@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from partnerml import __version__
-from partnerml.errors import InputError
+from partnerml.errors import BusyError, InputError, SourceError
 from partnerml.moments import Moment
 from partnerml.moments import moment as zoned
 from partnerml.routing import _queries as queries
@@ -154,7 +154,9 @@ class Ledger:
         def undone() -> None:
             # an answer that cannot be is refused before anything is written: what was read is so, and to read all anew
             # takes long
-            if any(turn.wrote for turn in turns) or not isinstance(sys.exception(), InputError):
+            error = sys.exception()
+            refused = isinstance(error, InputError) and not isinstance(error, SourceError | BusyError)
+            if any(turn.wrote for turn in turns) or not refused:
                 self._memory.forget()
 
         with self._database.writing(undone=undone) as connection:
@@ -203,7 +205,7 @@ class Ledger:
     def payloads(self, lead_ids: Sequence[str]) -> dict[str, str]:
         """Return the payloads of those of some leads that came before, by their ids."""
         with self._database.reading() as connection:
-            return {row.lead_id: row.payload for row in queries.some(connection, queries.PAYLOADS, lead_ids)}
+            return {row.lead_id: row.payload for row in queries.many(connection, queries.PAYLOADS, lead_ids)}
 
     def waiting(self) -> list[str]:
         """Return the leads whose last decision waits for a newer snapshot (`Decision.waits`), in order."""
@@ -317,6 +319,8 @@ class Ledger:
         with self.turn(moment=moment) as turn:
             turn.wrote = True
             count = forget(turn, queries.checked_id(identifier, "the id to forget"), by=by)
+            # what was read may hang on ids that are not there any more: this process is to see what others see
+            self._memory.forget()
         self._database.settle()
         return count
 

@@ -104,7 +104,7 @@ class Memory:
             return
         fresh = [Entry(*row) for row in queries.ENTRIES_AFTER.all(connection, {"last": fold.seq})]
         fold.add(fresh)
-        if fold.held is not capacity.held:
-            queries.look_out(connection, fold, capacity.held)
         if self._aligned is not None:
             self._aligned.add(fresh)
+        if fold.held is not capacity.held:
+            queries.look_out(connection, fold, capacity.held)

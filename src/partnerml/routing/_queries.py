@@ -205,7 +205,7 @@ def counted(connection: sa.Connection, moment: dt.datetime, *, held: Collection[
 
 def look_out(connection: sa.Connection, fold: Fold, held: Collection[str]) -> None:
     """Let a fold of all entries look out for other leads."""
-    given = {row.lead_id for row in some(connection, GIVEN, list(held))}
+    given = {row.lead_id for row in many(connection, GIVEN, list(held))}
     fold.held, fold.given = held, given
 
 
@@ -274,12 +274,7 @@ def checked_text(value: str, name: str) -> str:
     return value
 
 
-def some(connection: sa.Connection, query: Any, ids: Sequence[str]) -> Iterator[Any]:
-    """Yield the rows of some leads by their ids, of which there may be very many."""
-    for start in range(0, len(ids), _AT_ONCE):
-        yield from connection.execute(query, {"those": list(ids[start : start + _AT_ONCE])})
-
-
-def many(connection: sa.Connection, query: Any, numbers: Sequence[int]) -> Sequence[Any]:
-    """Return the rows of some leads."""
-    return connection.execute(query, {"those": list(numbers)}).all() if numbers else ()
+def many(connection: sa.Connection, query: Any, those: Sequence[str] | Sequence[int]) -> Iterator[Any]:
+    """Yield the rows of some leads by their ids or numbers, of which there may be very many."""
+    for start in range(0, len(those), _AT_ONCE):
+        yield from connection.execute(query, {"those": list(those[start : start + _AT_ONCE])})

@@ -97,7 +97,8 @@ def _check_same(past: Decision, found: Decision) -> None:
     differ = [name for name, value in found.to_dict().items() if was[name] != value]
     raise InternalError(
         f"decision {past.decision_id} does not come out as it was: {', '.join(differ)} differ. Was it made by another "
-        "version of partnerml, or with rules of one's own that have changed since?"
+        "version of partnerml, with rules of one's own that have changed since, or while a partner held a lead from "
+        "before the ledger that has been forgotten?"
     )
 
 
