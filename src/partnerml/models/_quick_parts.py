@@ -144,7 +144,7 @@ class _Line:
 
 class Trees:
     def __init__(self, trees: QuickTrees, own: OwnColumns, codes: Array) -> None:
-        self._trees, self._own = trees, own
+        self._trees = trees
         self._bits = trees.prepared(own.matrix(codes), own.still)
         # the tables of what is filled in, by the place of their values
         pairs = zip(own.live.tolist(), own.values.tolist(), strict=True)

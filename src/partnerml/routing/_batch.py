@@ -23,6 +23,7 @@ from partnerml.routing._decide import (
     Considered,
     Outcome,
     alternatives,
+    engaged,
     nobody,
     ranked,
     reasoned,
@@ -318,8 +319,9 @@ def _is_left_over(case: Case, chosen: Chosen) -> bool:
 def _by_auction(case: Case, chosen: Chosen) -> Outcome | None:
     """Return what the auction says of a lead; None where that does not hold any more, and it is decided by itself."""
     situation = case.situation
-    if precedence(situation) is not None:
-        return None
+    found = precedence(situation)
+    if found is not None:
+        return Outcome(engaged(case, found))
     if chosen.row < 0:
         return Outcome(left_over(case, chosen))
     if not case.way.capacity.free(situation.load, np.array([chosen.row]))[0]:

@@ -106,11 +106,6 @@ class Spans:
         """Return how many changes there have been by a moment: between two changes, what holds is the same."""
         return int(self.changes.searchsorted(moment.astype(np.int64), side="right"))
 
-    @property
-    def is_endless(self) -> bool:
-        """Whether everything holds at any moment."""
-        return bool((self.since == _INTEGERS.min).all() and (self.until == _INTEGERS.max).all())
-
     def hold(self, moment: np.datetime64, places: Any = slice(None)) -> Bools:
         """Return what holds at a moment."""
         now = moment.astype(np.int64)
@@ -169,8 +164,6 @@ class Index:
         Rows of certifications by code, and rows of territories by country and region (`place_code`).
     membership, pauses, certified, valid : Spans
         Of partners, their pauses, rows of certifications, and rows of territories.
-    valid_always : bool
-        Whether all rows of territories are valid at any moment.
     masks : Memory
         Partners that pass a rule, by all that it goes by, as they are asked for; see `kept`.
     everybody, nobody : array of bool, shape (n,)
@@ -206,7 +199,6 @@ class Index:
     pauses: Spans
     certified: Spans
     valid: Spans
-    valid_always: bool
     masks: Memory[Bools]
     everybody: Bools
     nobody: Bools
@@ -226,7 +218,6 @@ class Index:
         """Index a snapshot."""
         facts, partners, held = snapshot.facts, snapshot.partners, snapshot.certifications
         areas = facts.territories
-        valid = Spans.of(snapshot.territories["valid_from"], snapshot.territories["valid_to"])
         zones = [None if code < 0 else partners.time_zones[code] for code in partners.time_zone]
         tiers, tier = _coded([name or "" for name in partners.tier])
         places, place = _coded(list(zip(zones, partners.country, partners.region, strict=True)))
@@ -241,8 +232,7 @@ class Index:
             membership=Spans.of(partners.joined_at, partners.left_at),
             pauses=Spans.of(np.full_like(partners.paused_until, "NaT"), partners.paused_until),
             certified=Spans.of(held.earned_at, held.expires_at, held.revoked_at),
-            valid=valid,
-            valid_always=valid.is_endless,
+            valid=Spans.of(snapshot.territories["valid_from"], snapshot.territories["valid_to"]),
             masks=Memory(),
             everybody=_fixed(np.ones(len(partners), dtype=bool)),
             nobody=_fixed(np.zeros(len(partners), dtype=bool)),

@@ -147,7 +147,7 @@ def _holding(situation: Situation, unknown: frozenset[str]) -> Ints:
     if unknown & {_COUNTRY, _REGION}:
         near = np.arange(len(facts.territories.country))
     else:
-        near = rows_near(index, int(lead.country[0]), int(lead.region[0]))
+        near = index.areas.of_place(int(lead.country[0]), int(lead.region[0]))
     near = near[index.valid.hold(situation.now, near)]
     return near[areas_hold(lead, asking(facts.territories, unknown), 0, near)]
 
@@ -161,22 +161,17 @@ def _holding_all(situation: Situation, index: Index) -> Ints:
     place, covered = (int(lead.country[0]), int(lead.region[0])), lead.covered[lead.vertical[0]]
 
     def near() -> Near:
-        rows = rows_near(index, *place)
+        rows = index.areas.of_place(*place)
         rows = rows[index.valid.hold(situation.now, rows)]
         rows = rows[areas_hold(lead, index.but_circles, 0, rows)]
         circles = rows[areas.circle[rows]]
         return Near(rows[~areas.circle[rows]], circles, areas.point[:, circles], areas.chord[circles])
 
-    epoch = 0 if index.valid_always else index.valid.epoch(situation.now)
+    epoch = index.valid.epoch(situation.now)
     found = index.near.get((place, lead.postal.tobytes(), covered.tobytes(), epoch), near)
     if not len(found.circles):
         return found.rows
     return np.concatenate([found.rows, found.circles[chord(found.point, lead.point) <= found.chord]])
-
-
-def rows_near(index: Index, country: int, region: int) -> Ints:
-    """Return the rows that may hold a lead of a place: most are of other places, and need not be looked at."""
-    return index.areas.of_place(country, region)
 
 
 def _partners(situation: Situation, areas: Ints) -> Bools:

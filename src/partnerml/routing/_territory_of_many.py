@@ -14,7 +14,7 @@ from partnerml.pairs import areas_hold
 from partnerml.pairs._maths import chord
 from partnerml.routing._index import index_of
 from partnerml.routing._remembered import Memory
-from partnerml.routing._territory import Held, marked, rows_near
+from partnerml.routing._territory import Held, marked
 
 if TYPE_CHECKING:
     from partnerml.pairs import Leads
@@ -59,7 +59,7 @@ class Holders:
         country, region = int(leads.country[place]), int(leads.region[place])
 
         def rows() -> Ints:
-            near = rows_near(self._index, country, region)
+            near = self._index.areas.of_place(country, region)
             near = near[self._index.valid.hold(self._now, near)]
             return near[areas_hold(leads, self._index.but_circles, place, near)]
 
