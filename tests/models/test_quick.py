@@ -41,7 +41,7 @@ def test_every_row_ends_in_its_leaf(seed, leaves, seeds, missing, unseen):
     trees = BoostedTrees(n_estimators=8, num_leaves=leaves, min_child_samples=3, n_seeds=seeds).fit(X, labels(X, seed))
     quick = QuickTrees.of(trees)
     # missing values that training did not have, and values beyond all thresholds
-    asked = rows(60, seed + 1, missing=unseen)
+    asked = rows(_quick_trees._SUMMED + 9, seed + 1, missing=unseen)
     asked.loc[0, ["a", "b", "c", "d"]] = [1e300, -1e300, 0.0, -0.0]
     codes = trees.columns_.encode(asked)
     expected = trees.decision_function(asked)

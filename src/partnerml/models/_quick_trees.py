@@ -28,6 +28,7 @@ Bins = NDArray[np.intp]
 _KINDS = (np.uint8, np.uint16, np.uint32, np.uint64)
 _ZERO = float(np.float32(1e-35))
 _AT_ONCE = 2_048  # rows whose bits fit into a cache
+_SUMMED = 128  # rows whose leaves do, at eight bytes each
 _BYTE = 256
 _MOST = 1 << 14  # combinations of bins that are told apart: their bits fit into a few megabytes
 
@@ -227,10 +228,17 @@ class QuickTrees:
 
     def log_odds(self, bits: Bits) -> Array:
         """Return the sum over trees of the lowest leaf that is left, shape (m,)."""
+        total = np.empty(len(bits))
+        for begin in range(0, len(bits), _SUMMED):
+            some = slice(begin, begin + _SUMMED)
+            total[some] = self._leaves_of_bits(bits[some]).sum(axis=1)
+        return total / self.boosters
+
+    def _leaves_of_bits(self, bits: Bits) -> Array:
+        """Return the value of the lowest leaf that is left of each tree, shape (m, trees)."""
         if self._of_bits is not None:
-            return np.asarray(self._of_bits.take(bits + self._first_bits).sum(axis=1)) / self.boosters
-        place = _lowest(bits) + self._first
-        return np.asarray(self._leaves.take(place).sum(axis=1)) / self.boosters
+            return self._of_bits.take(bits + self._first_bits)
+        return self._leaves.take(_lowest(bits) + self._first)
 
 
 def _lowest(bits: Bits) -> Bits:
