@@ -30,6 +30,8 @@ DICTIONARY = (
     info("partners__country__trait__asof", words="country", subject="country", unit="category"),
     info("pair__source__own__asof", words="whether it handed the lead in", subject="source", unit="flag"),
 )
+SAME_INDUSTRY = "works in the lead's very industry (typical: another industry than the lead's)"
+OFFICE = "its office is in"
 NAMES = [entry.name for entry in DICTIONARY]
 
 
@@ -90,6 +92,30 @@ def test_who_handed_the_lead_in_is_told_in_words(value, words):
     name = "pair__source__own__asof"
     (reason,) = told({name: value}, {name: 0.5}, typical={name: 1.0}, top=1)
     assert reason.text == words
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "typical", "text"),
+    [
+        ("pair__place__level__asof", 0.0, 3.0, f"{OFFICE} another country (typical: the customer's postal area)"),
+        ("pair__place__level__asof", 2.0, 1.5, f"{OFFICE} the customer's region (typical: the customer's country)"),
+        ("pair__territory__level__asof", 1.0, 1.0, "its territory is the customer's country (as is typical)"),
+        ("pair__vertical__similarity__asof", 1.0, 0.0, SAME_INDUSTRY),
+        ("pair__vertical__similarity__asof", 0.5, 0.3, "works in an industry near the lead's (as is typical)"),
+        ("pair__place__distance_km__asof", 15_565.2, 39.9, "15,565 km from the customer (typical: 40 km)"),
+        ("partners__latitude__trait__asof", -23.96, 41.87, "latitude: -24.0° (typical: 41.9°)"),
+        ("pair__language__coverage__asof", 0.5, 1.0, "share of its languages: 50 % (typical: 100 %)"),
+        ("partners__verticals__trait__asof", 1.0, 1.0, "number of verticals: 1 (as is typical)"),
+    ],
+)
+def test_what_a_number_stands_for_is_told(feature, value, typical, text):
+    units = {"latitude": "degrees", "distance_km": "km", "verticals": "count"}
+    words = {"latitude": "latitude", "verticals": "number of verticals"}
+    part = next((part for part in units if part in feature), "")
+    entry = info(feature, words=words.get(part, "share of its languages"), subject="", unit=units.get(part, "ratio"))
+    effects = pd.DataFrame([{feature: 0.5, "base": 0.0}])
+    rows = explain(effects, pd.DataFrame([{feature: value}]), dictionary=[entry], typical={feature: typical}, top=1)
+    assert rows[0][0].text == text
 
 
 def test_nothing_at_all_is_told_as_a_level():

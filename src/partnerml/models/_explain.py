@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from partnerml.dataset import FeatureInfo
+from partnerml.models._figures import figure, sentence
 
 BASE = "base"
 
@@ -191,20 +192,24 @@ class _Words:
         # the span whose change goes the way of the effect; the shortest of them
         fitting = [span for span in spans if (span[1] < span[2]) == (effect > 0) and span[1] != span[2]]
         days, now, before = (fitting or spans)[0]
-        usual = self._usual(info, f"{stem}__{days}d")
+        name = f"{stem}__{days}d"
         if not fitting:
             # the level speaks, not the change: a fall that lowers the risk, say, of somebody far above the others
             subject = _singular(info.subject) if now == 1 else info.subject
-            return f"{_figure(now, info.unit)} {subject} in {days} days{usual}"
-        return _change_text(info, days, now, before, usual)
+            return f"{figure(info, now)} {subject} in {days} days{self._usual(info, name, now)}"
+        return _change_text(info, days, now, before, self._usual(info, name))
 
     def _span(self, stem: str, days: int) -> tuple[int, float, float] | None:
         now, both = self._number(f"{stem}__{days}d"), self._number(f"{stem}__{2 * days}d")
         return None if now is None or both is None else (days, now, both - now)
 
-    def _usual(self, info: FeatureInfo, name: str) -> str:
+    def _usual(self, info: FeatureInfo, name: str, value: float | None = None) -> str:
+        """Say what is typical, and of a value that is told as such that it is."""
         usual = self.typical.get(name)
-        return "" if usual is None or math.isnan(usual) else f" (typical: {_figure(usual, info.unit)})"
+        if usual is None or math.isnan(usual):
+            return ""
+        said = figure(info, usual)
+        return " (as is typical)" if value is not None and figure(info, value) == said else f" (typical: {said})"
 
     def _recency(self, info: FeatureInfo, effect: float) -> str:
         name = f"{info.group}__recency_days__ever"
@@ -239,7 +244,7 @@ class _Words:
             return f"{info.words}: not known"
         if isinstance(value, str):
             return f"{info.words}: {value}"
-        return f"{info.words}: {_figure(value, info.unit)}{self._usual(info, info.name)}"
+        return sentence(info).format(figure(info, value)) + self._usual(info, info.name, value)
 
 
 def _stem(info: FeatureInfo) -> str:
@@ -252,13 +257,7 @@ def _stem(info: FeatureInfo) -> str:
 
 def _change_text(info: FeatureInfo, days: int, now: float, before: float, usual: str) -> str:
     verb = "fell" if now < before else "rose"
-    return f"{info.subject} {verb} from {_figure(before, info.unit)} to {_figure(now, info.unit)} in {days} days{usual}"
-
-
-def _figure(value: float, unit: str) -> str:
-    if unit in {"count", "days", "money", "value"} or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:,.2f}"
+    return f"{info.subject} {verb} from {figure(info, before)} to {figure(info, now)} in {days} days{usual}"
 
 
 def _days(value: float) -> str:
