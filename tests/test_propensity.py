@@ -14,6 +14,7 @@ from partnerml import Ecosystem, load_model, score, tasks, train
 from partnerml.config import Config
 from partnerml.errors import ConfigError, DataError, NotEnoughDataError
 from partnerml.models import metrics
+from partnerml.nightly import warn_if_task_changed
 from partnerml.training._propensity import best_partners, weeks
 
 UNTIL = pd.Timestamp("2026-01-01", tz="UTC")
@@ -315,3 +316,16 @@ def test_the_configuration_says_what_the_call_says():
             Config.from_dict({"tasks": {"propensity": wrong}})
     with pytest.raises(ConfigError, match="is_partner tells whether the account is a partner"):
         Config.from_dict({"traits": {"accounts": ["is_partner"]}})
+
+
+def test_a_model_of_the_same_question_is_not_warned_of(look_alike, caplog):
+    """Whether labels have dates is left to the tables here, and the model was told what that came to."""
+    _, eco, model, _ = look_alike
+    task = tasks.configured(eco.config, "propensity")
+    assert task.label.dated is None
+    warn_if_task_changed(model, task, eco)
+    assert caplog.messages == []
+    changed = dataclasses.replace(task, label=dataclasses.replace(task.label, class_prior=(0.2, 0.2)))
+    warn_if_task_changed(model, changed, eco)
+    assert len(caplog.messages) == 1
+    assert "class_prior" in caplog.messages[0]

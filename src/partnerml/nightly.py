@@ -340,7 +340,7 @@ class _Night:
             return done
         model = self.registry.champion(task.name)
         warn_if_trained_later(model, self.as_of)
-        warn_if_task_changed(model, task)
+        warn_if_task_changed(model, task, self.eco)
         cells = tasks.cells_of(self.eco, until=self.as_of)
         try:
             scores = scoring.score(
@@ -443,9 +443,9 @@ def warn_if_trained_later(model: Model, as_of: dt.datetime) -> None:
         )
 
 
-def warn_if_task_changed(model: Model, task: Task) -> None:
-    """Warn of a champion that answers another question than the configuration asks."""
-    made, asked = model.task, task.to_dict()
+def warn_if_task_changed(model: Model, task: Task, eco: Ecosystem) -> None:
+    """Warn of a champion that answers another question than the configuration asks of these tables."""
+    made, asked = model.task, task.kind.resolved(eco, task).to_dict()
     for part in ("population", "label"):
         for key in sorted(asked[part]):
             if part in made and made[part].get(key) != asked[part][key]:

@@ -189,7 +189,7 @@ def _scored(session: Session, eco: Any, task: Task, as_of: dt.datetime, *, skips
         _logger.info("%s is not scored: %s", task.name, error)
         return None
     nightly.warn_if_trained_later(model, as_of)
-    nightly.warn_if_task_changed(model, task)
+    nightly.warn_if_task_changed(model, task, eco)
     scores = scoring.score(
         eco,
         model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -98,9 +99,13 @@ def _build(eco: Ecosystem, task: Task, rows: Rows) -> Dataset:
     data = build_labelled_accounts(
         eco, catalogue=rows.catalogue, population=task.population, label=task.label, until=rows.until
     )
-    if task.label.resolved(eco).dated:
+    if _resolved(eco, task).label.dated:
         return data.where(data.as_of < pd.Timestamp(rows.moments[-1]))
     return data
+
+
+def _resolved(eco: Ecosystem, task: Task) -> Task:
+    return dataclasses.replace(task, label=task.label.resolved(eco))
 
 
 def _missing(eco: Ecosystem) -> str | None:
@@ -123,6 +128,7 @@ KIND = Kind(
     catalogue=lambda eco, task, before: default_catalogue(eco, before=before, task="propensity"),
     missing=_missing,
     # who looks like a partner does not change for want of newer rows
-    timeless=lambda eco, task: not task.label.resolved(eco).dated,
+    timeless=lambda eco, task: not _resolved(eco, task).label.dated,
+    resolved=_resolved,
     snapshots=True,
 )

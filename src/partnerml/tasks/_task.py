@@ -171,6 +171,8 @@ class Kind:
         Returns what the tables lack for the task to be trained, in words; None if they lack nothing.
     snapshots : bool
         Whether rows stand for the moments that are asked for, as at a night, and not each for a moment of its own.
+    resolved : callable
+        Returns the task with what it leaves to the tables decided by them.
     timeless : callable
         Whether a task is learnt from what things are like and not from what became of them: it does not grow stale as
         a silence does.
@@ -185,4 +187,5 @@ class Kind:
     catalogue: Callable[[Ecosystem, Task, dt.datetime], Catalogue]
     missing: Callable[[Ecosystem], str | None]
     snapshots: bool = False
+    resolved: Callable[[Ecosystem, Task], Task] = lambda eco, task: task
     timeless: Callable[[Ecosystem, Task], bool] = lambda eco, task: False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import math
 from collections.abc import Mapping
@@ -44,7 +43,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
     NotEnoughDataError
         If too few accounts are known to be partners, or too few are not.
     """
-    task = dataclasses.replace(task, label=task.label.resolved(eco))
+    task = task.kind.resolved(eco, task)
     catalogue = task.kind.catalogue(eco, task, until)
     data = tasks.build_dataset(eco, task, as_of=until, until=until, catalogue=catalogue)
     _check_anybody(task, data, until)
