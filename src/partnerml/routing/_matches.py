@@ -1,18 +1,28 @@
-"""Earlier leads that may be the same as a new one: their keys in memory, which follow what the ledger has written."""
+"""Companies that may be the same as one, and earlier leads among them; in memory, following what the ledger writes."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from partnerml.routing._names import Names
 
-_FIELDS = ("account_id", "domain")
+
+class Company(Protocol):
+    """What says which company it is about: `Keys`, or a row of the ledger."""
+
+    @property
+    def account_id(self) -> str | None: ...
+
+    @property
+    def domain(self) -> str | None: ...
+
+    @property
+    def name(self) -> str | None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +48,46 @@ class Keys:
     created_at: dt.datetime | None = None
 
 
+class Companies:
+    """Places of companies, found by account, domain and name."""
+
+    def __init__(self, companies: Iterable[Company] = ()) -> None:
+        self._by: tuple[dict[str, list[int]], ...] = ({}, {})
+        self._texts: list[str | None] = []
+        self._names = Names.of(self._texts)
+        self.add(companies)
+
+    def add(self, companies: Iterable[Company]) -> None:
+        """Take in the next ones."""
+        fresh = list(companies)
+        for place, company in enumerate(fresh, start=len(self._texts)):
+            for found, key in zip(self._by, (company.account_id, company.domain), strict=True):
+                if key is not None:
+                    found.setdefault(key, []).append(place)
+        names = Names.of([company.name for company in fresh])
+        self._texts += names.texts
+        self._names = Names(
+            self._texts,
+            np.concatenate([self._names.bits, names.bits]),
+            np.concatenate([self._names.size, names.size]),
+        )
+
+    def like(self, company: Company, threshold: float) -> list[int]:
+        """Return the places of those that have the same account or domain, or a name alike, in order.
+
+        Parameters
+        ----------
+        company : Company
+        threshold : float
+            How alike names must be, 0 to 100.
+        """
+        asked = zip(self._by, (company.account_id, company.domain), strict=True)
+        places = {place for found, key in asked for place in found.get(key or "", ())}
+        if company.name is not None:
+            places.update(place for place, _ in self._names.alike(company.name, threshold))
+        return sorted(places)
+
+
 class Known:
     """The leads of the ledger since some moment, by account, domain and name.
 
@@ -54,40 +104,17 @@ class Known:
     def __init__(self, *, since: int, forgets: int) -> None:
         self.last, self.since, self.forgets = 0, since, forgets
         self._rows: list[Any] = []
-        self._by: dict[str, dict[str, list[int]]] = {field: defaultdict(list) for field in _FIELDS}
-        self._texts: list[str | None] = []
-        self._names = Names.of(self._texts)
+        self._companies = Companies()
 
     def add(self, rows: Iterable[Any]) -> None:
         """Take in the next leads: rows with the columns of the table."""
         fresh = list(rows)
-        if not fresh:
-            return
-        for place, row in enumerate(fresh, start=len(self._rows)):
-            for field in _FIELDS:
-                if (key := getattr(row, field)) is not None:
-                    self._by[field][key].append(place)
-        names = Names.of([row.name for row in fresh])
-        self._texts += names.texts
-        self._names = Names(
-            self._texts,
-            np.concatenate([self._names.bits, names.bits]),
-            np.concatenate([self._names.size, names.size]),
-        )
-        self._rows += fresh
-        self.last = fresh[-1].lead
+        if fresh:
+            self._companies.add(fresh)
+            self._rows += fresh
+            self.last = fresh[-1].lead
 
     def like(self, keys: Keys, *, since: int, threshold: float) -> list[Any]:
-        """Return the leads that came at or after a moment and share account or domain, or have a name alike, in order.
-
-        Parameters
-        ----------
-        keys : Keys
-        since : int
-        threshold : float
-            How alike names must be, 0 to 100.
-        """
-        places = {place for field in _FIELDS for place in self._by[field].get(getattr(keys, field) or "", ())}
-        if keys.name is not None and self._rows:
-            places |= {place for place, _ in self._names.alike(keys.name, threshold)}
-        return [row for place in sorted(places) if (row := self._rows[place]).created_at >= since]
+        """Return the leads of companies that may be the same (see `Companies.like`) which came at or after a moment."""
+        found = (self._rows[place] for place in self._companies.like(keys, threshold))
+        return [row for row in found if row.created_at >= since]

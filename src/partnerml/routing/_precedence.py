@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from partnerml.routing._decision import DUPLICATE, OWNER, REGISTERED
 from partnerml.routing._index import index_of
-from partnerml.routing._matches import Keys
-from partnerml.routing._names import Names, domain_key, likeness, normalised
+from partnerml.routing._matches import Companies, Keys
+from partnerml.routing._names import domain_key, likeness, normalised
 from partnerml.routing._partners import NO_ROW, Account, Deal
 
 if TYPE_CHECKING:
@@ -249,22 +249,11 @@ class _Index(Generic[Item]):
     """Things of companies by what they are found by."""
 
     def __init__(self, items: Sequence[Item], keys: Callable[[Item], Keys]) -> None:
-        self._items = items
-        self._by: tuple[dict[str, list[int]], ...] = ({}, {})
-        known = [keys(item) for item in items]
-        for place, each in enumerate(known):
-            for found, key in zip(self._by, (each.account_id, each.domain), strict=True):
-                if key is not None:
-                    found.setdefault(key, []).append(place)
-        self._names = Names.of([each.name for each in known])
+        self._items, self._companies = items, Companies(map(keys, items))
 
     def like(self, keys: Keys, threshold: float) -> list[Item]:
         """Return what has the same account or domain, or a name alike, in order."""
-        asked = zip(self._by, (keys.account_id, keys.domain), strict=True)
-        places = {place for found, key in asked for place in found.get(key or "", ())}
-        if keys.name is not None:
-            places.update(place for place, _ in self._names.alike(keys.name, threshold))
-        return [self._items[place] for place in sorted(places)]
+        return [self._items[place] for place in self._companies.like(keys, threshold)]
 
 
 class _Book:
