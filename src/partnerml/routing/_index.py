@@ -178,8 +178,6 @@ class Index:
         Those of the snapshot, as if their circles held everything.
     exclusive : array of bool
         Which rows of territories are exclusive.
-    blind : bool
-        Whether a circle has no centre.
     tiers : list of str
         Those that partners have, "" for none.
     places : list of tuple
@@ -207,7 +205,6 @@ class Index:
     anywhere: Bools
     but_circles: Territories
     exclusive: Bools
-    blind: bool
     tiers: list[str]
     tier: Ints
     places: list[tuple[str | None, str | None, str | None]]
@@ -241,7 +238,6 @@ class Index:
             anywhere=areas.rows.everything.count == 0,
             but_circles=areas.without_circles(),
             exclusive=snapshot.territories["exclusive"].astype(bool),
-            blind=bool((areas.circle & np.isnan(areas.point[0])).any()),
             tiers=tiers,
             tier=tier,
             places=places,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from partnerml.pairs import Lists, areas_hold, chord
-from partnerml.routing._index import Index, Near
+from partnerml.routing._index import Near
 
 if TYPE_CHECKING:
     from partnerml.pairs._facts import Territories
@@ -74,12 +74,9 @@ def covers(situation: Situation, *, lenient: bool) -> Bools:
 
 def lacks_coordinates(situation: Situation) -> Bools:
     """Return the partners who fail for want of coordinates alone, the lead's or those of a circle; shape (n,)."""
-    areas, blind = situation.snapshot.facts.territories, bool(np.isnan(situation.encoded.point[0, 0]))
-    if not blind and not situation.index.blind:
-        return situation.index.nobody
-    holds = _holding(situation, frozenset((_POINT,)))
-    unknown = np.isnan(areas.point[0, holds]) | blind
-    return _partners(situation, holds[areas.circle[holds] & unknown]) & ~situation.territory.by_any
+    near, blind = _near(situation), bool(np.isnan(situation.encoded.point[0, 0]))
+    unknown = near.circles if blind else near.circles[np.isnan(near.point[0])]
+    return _partners(situation, unknown) & ~situation.territory.by_any if len(unknown) else situation.index.nobody
 
 
 def unsaid(situation: Situation) -> frozenset[str]:
@@ -143,7 +140,7 @@ def _holding(situation: Situation, unknown: frozenset[str]) -> Ints:
     """Return the valid rows that hold the lead, if they do not ask for what is unknown."""
     facts, lead, index = situation.snapshot.facts, situation.encoded, situation.index
     if not unknown:
-        return _holding_all(situation, index)
+        return _holding_all(situation)
     if unknown & {_COUNTRY, _REGION}:
         near = np.arange(len(facts.territories.country))
     else:
@@ -152,12 +149,20 @@ def _holding(situation: Situation, unknown: frozenset[str]) -> Ints:
     return near[areas_hold(lead, asking(facts.territories, unknown), 0, near)]
 
 
-def _holding_all(situation: Situation, index: Index) -> Ints:
-    """Return the valid rows of which the lead meets all that they ask for.
+def _holding_all(situation: Situation) -> Ints:
+    """Return the valid rows of which the lead meets all that they ask for."""
+    near = _near(situation)
+    if not len(near.circles):
+        return near.rows
+    return np.concatenate([near.rows, near.circles[chord(near.point, situation.encoded.point) <= near.chord]])
+
+
+def _near(situation: Situation) -> Near:
+    """Return the valid rows that hold the lead, but for their circles.
 
     What they ask of its country, region, postal code and vertical is looked up: many leads are alike in those.
     """
-    areas, lead = situation.snapshot.facts.territories, situation.encoded
+    areas, lead, index = situation.snapshot.facts.territories, situation.encoded, situation.index
     place, covered = (int(lead.country[0]), int(lead.region[0])), lead.covered[lead.vertical[0]]
 
     def near() -> Near:
@@ -168,10 +173,7 @@ def _holding_all(situation: Situation, index: Index) -> Ints:
         return Near(rows[~areas.circle[rows]], circles, areas.point[:, circles], areas.chord[circles])
 
     epoch = index.valid.epoch(situation.now)
-    found = index.near.get((place, lead.postal.tobytes(), covered.tobytes(), epoch), near)
-    if not len(found.circles):
-        return found.rows
-    return np.concatenate([found.rows, found.circles[chord(found.point, lead.point) <= found.chord]])
+    return index.near.get((place, lead.postal.tobytes(), covered.tobytes(), epoch), near)
 
 
 def _partners(situation: Situation, areas: Ints) -> Bools:
