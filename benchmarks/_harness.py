@@ -37,7 +37,7 @@ class ParquetTables:
         from partnerml.ecosystem._engine import EmbeddedDuckDB
 
         self.backend = EmbeddedDuckDB().connect(threads=THREADS)
-        settings = ["TimeZone='UTC'", "preserve_insertion_order=false"]
+        settings = ["GLOBAL TimeZone='UTC'", "preserve_insertion_order=false"]
         settings += [f"memory_limit='{memory_limit}'"] if memory_limit else []
         settings += [f"temp_directory='{spill}'"] if spill else []
         for setting in settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import re
 from typing import Any
@@ -193,4 +194,29 @@ def test_a_temporary_table_holds_what_was_asked_for() -> None:
     assert backend.to_pyarrow(made.order_by("x")).to_pylist() == [{"x": 1, "s": "x"}, {"x": 7, "s": "y"}]
     backend.drop_table('a "table"')
     assert not [name for name in backend.list_tables() if "table" in name and "memtable" not in name]
+    backend.disconnect()
+
+
+def test_tables_found_side_by_side_are_those_found_alone() -> None:
+    backend = EmbeddedDuckDB().connect()
+    backend.con.execute("SET GLOBAL TimeZone='UTC'")
+    backend.con.execute("CREATE VIEW numbers AS SELECT range AS a, range::decimal(38, 6) AS d FROM range(10)")
+    numbers = backend.table("numbers")
+    parts = [numbers.filter(_.a % 3 == i) for i in range(3)]
+    temporary = backend.create_table("kept", numbers, temp=True)
+    in_memory = ibis.memtable({"a": [1, 2]}, schema={"a": "int64"})
+    for tables in (parts, [*parts, temporary], [*parts, in_memory]):
+        alone = [backend.to_pyarrow(table) for table in tables]
+        assert backend.to_arrow_together(tables) == alone
+        assert [table.schema for table in backend.to_arrow_together(tables)] == [table.schema for table in alone]
+    backend.disconnect()
+
+
+def test_tables_found_side_by_side_see_the_zone_of_the_session() -> None:
+    backend = EmbeddedDuckDB().connect()
+    backend.con.execute("SET GLOBAL TimeZone='Asia/Tokyo'")
+    backend.con.execute("SET TimeZone='UTC'")
+    backend.con.execute("CREATE VIEW moments AS SELECT '2025-01-01 00:00:00+00'::timestamptz::timestamp AS at")
+    (found,) = backend.to_arrow_together([backend.table("moments")])
+    assert found["at"].to_pylist() == [dt.datetime(2025, 1, 1)]  # noqa: DTZ001
     backend.disconnect()

@@ -22,7 +22,8 @@ from partnerml.features import _folded as folded
 from partnerml.features import _manifest as manifest
 from partnerml.features import _sums as sums
 from partnerml.features import _update as updating
-from partnerml.features._cover import LEVELS, aligned, completed, segments
+from partnerml.features._cover import LEVELS, Segment, aligned, completed, segments
+from partnerml.features._folds import Request
 from partnerml.features._recall import recall, serves
 from partnerml.features._scratch import Scratch
 from partnerml.features._spine import keys_table, spine_from
@@ -413,6 +414,48 @@ def test_folded_rows_survive_the_disk_and_add_up(rows):
         if valued:
             assert (whole["vlast_at"][i], whole["vlast"][i]) == max(valued)
             assert (whole["vmin"][i], whole["vmax"][i]) == (min(v for _, v in valued), max(v for _, v in valued))
+
+
+ADDED = ("n", "v", "nv", "vmin", "vmax", "first", "last", "days", "nw", "weeks")
+
+
+def one_large_value(row):
+    """Of each kind and partner: a sum of two is refused."""
+    return row[:2] if row[2] < -9 else row
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 2), st.sampled_from((-(3 * 2**60), -8, 0, 5)), st.integers(0, 9)),
+        min_size=1,
+        max_size=8,
+        unique_by=one_large_value,
+    ),
+    last=st.booleans(),
+)
+def test_repeated_rows_add_up_as_they_do_one_by_one(rows, last):
+    kind, partner, value, day = (np.asarray(column, dtype="int64") for column in zip(*rows, strict=True))
+    value = np.where(value < -9, (-1) ** partner * value, value)
+    moment, ones = day * folded.DAY_US, np.ones(len(rows), dtype="int32")
+    late = {"kind": kind.astype("int32"), "partner": partner.astype("int32"), "n": ones, "nv": ones, "bits": 1 << day}
+    late |= {
+        "first": moment,
+        "last": moment,
+        "vlast_at": moment,
+        **dict.fromkeys(("v", "vmin", "vmax", "vlast"), value),
+    }
+    places = sums.Kinds.of(("a", "b", "c"), ("a", "c"), Activity())
+    atoms = (*ADDED, "vlast") if last else ADDED
+    requests = [Request(atom, *series, 30) for atom in atoms for series in (("events", "all"), ("activity", "all"))]
+    segment = Segment(0, 10, 0, 3)
+    found = []
+    for parts, repeated in (([late], True), ([folded.taken(late, np.asarray([i])) for i in range(len(rows))], False)):
+        whole = sums.Sums(places, requests, (30,), 3)
+        whole.enter(0)
+        for part in parts:
+            whole.add(part, segment, repeated=repeated)
+        found.append({name: column.to_pylist() for name, column in whole.read_out(0).items()})
+    assert found[0] == found[1]
 
 
 WIDE = st.sampled_from((-(2**40), 0, 7, 2**40))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import duckdb
 import ibis
 import ibis.expr.operations as ops
+import pyarrow as pa
 import sqlglot.expressions as sge
 from ibis.backends.duckdb import Backend
+from ibis.backends.duckdb.converter import DuckDBPyArrowData
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
 from partnerml.config import Config
@@ -26,6 +29,7 @@ from partnerml.errors import MappingError, SourceError
 RAW = "source"
 MAPPED = "mapped"
 ATTACHED = "attached"
+_UTC = {"UTC", "Etc/UTC"}
 
 
 class _Compiler(DirectCompiler, DuckDBCompiler):
@@ -58,6 +62,35 @@ class EmbeddedDuckDB(Backend):
     def execute(self, expr: Any, /, *, params: Any = None, limit: Any = None, **kwargs: Any) -> Any:
         """Return a frame, series or scalar, by way of Arrow: Ibis's own way reads a deprecated pandas option."""
         return as_pandas(expr, self.to_pyarrow(expr, params=params, limit=limit, **kwargs))
+
+    def to_arrow_together(self, tables: Sequence[ibis.Table]) -> list[pa.Table]:
+        """Return tables as Arrow, found side by side, each by a session of its own: few rows keep one thread busy.
+
+        Tables that this session alone knows, in memory or temporary, are found one after the other.
+        """
+        sessions = [self.con.cursor() for _ in tables]
+        try:
+            found = self._by_sessions(sessions, tables)
+        finally:
+            for session in sessions:
+                session.close()
+        return [self.to_pyarrow(table) for table in tables] if found is None else found
+
+    def _by_sessions(self, sessions: Sequence[Any], tables: Sequence[ibis.Table]) -> list[pa.Table] | None:
+        """Return what sessions found; None if they cannot, or see another time zone than this one."""
+        zones = {session.execute("SELECT current_setting('TimeZone')").fetchall()[0][0] for session in sessions}
+        if not zones <= _UTC or any(table.op().find(ops.InMemoryTable) for table in tables):
+            return None
+
+        def found(session: Any, table: ibis.Table, query: str) -> pa.Table:
+            return table.__pyarrow_result__(session.sql(query).to_arrow_table(), data_mapper=DuckDBPyArrowData)
+
+        queries = [self.compile(table) for table in tables]
+        with ThreadPoolExecutor(len(sessions)) as pool:
+            try:
+                return list(pool.map(found, sessions, tables, queries))
+            except duckdb.CatalogException:  # it is a temporary one
+                return None
 
     def list_tables(self, *, like: str | None = None, database: tuple[str, str] | str | None = None) -> list[str]:
         """Return the names of the tables of a DuckDB schema, the current one by default."""
@@ -111,7 +144,7 @@ def open_engine(config: Config, *, folders: Collection[Path], attach: Path | Non
     """
     backend = EmbeddedDuckDB().connect()
     run = backend.con.execute
-    run("SET TimeZone='UTC'")
+    run("SET GLOBAL TimeZone='UTC'")  # of the sessions beside this one too
     run("SET autoinstall_known_extensions=false")
     run("SET autoload_known_extensions=false")
     run("SET python_enable_replacements=false")

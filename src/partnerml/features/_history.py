@@ -16,7 +16,7 @@ import numpy as np
 
 from partnerml.features._calendar import EVER
 from partnerml.features._cover import Piece, Segment, Span, needed, outside, segments
-from partnerml.features._folded import BLOCK_DAYS, KEYS, TOTALS, WHEN, Columns, merged, taken, totals, without
+from partnerml.features._folded import BLOCK_DAYS, KEYS, OWN, TOTALS, WHEN, Columns, merged, taken, without
 from partnerml.features._folds import Request
 from partnerml.features._sums import Kinds, Sums, Totals, columns
 
@@ -96,10 +96,8 @@ class History:
             sums.enter(segment.start // BLOCK_DAYS)
             if late is not None:
                 rows = _of_days(late, segment)
-                kind = sums.totals
-                sums.add(
-                    merged([sums.places.put(rows)]) if kind is None else sums.places.put(totals(rows, kind)), segment
-                )
+                rows = taken(rows, rows["kind"] % 2 == 1) if sums.totals == OWN else rows
+                sums.add(sums.places.put(rows), segment, repeated=True)
             if deals is not None:
                 rows = _of_days(deals, segment)
                 sums.add(merged([{**rows, "kind": np.full(len(rows["partner"]), sums.places.deals)}]), segment)

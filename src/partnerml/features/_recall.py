@@ -22,6 +22,7 @@ from partnerml.errors import ConfigError
 from partnerml.features._folded import BLOCK_DAYS, DAY_US, Columns, merged
 from partnerml.features._folds import GAP_COLUMNS, Request
 from partnerml.features._history import History
+from partnerml.features._memory import arrow_rows
 from partnerml.features._stream import Activity, Codes, stream
 from partnerml.features._sums import Kinds, columns
 from partnerml.features._windows import Windows
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 SOURCES = ("events", "activity")
 _MOST_AS_OFS = 36  # more of them are faster from raw rows, in one pass
-_BATCH = 16_384  # rows
+_BATCH = 8_192  # rows: a fair share of them for each thread
 _PLACES_AT_ONCE = 16_000_000  # of kinds and partners, in one array
 
 
@@ -121,7 +122,7 @@ def _beside(spine: pa.Table, requests: Sequence[Request], found: pa.Table) -> Wi
     """Put what was found beside the spine, row by row, in batches that an engine reads side by side."""
     whole = pa.table([*spine.columns, *found.columns], names=[*spine.column_names, *found.column_names])
     batches = whole.combine_chunks().to_batches(max_chunksize=_BATCH)
-    table = ibis.memtable(pa.Table.from_batches(batches, whole.schema))
+    table = arrow_rows(pa.Table.from_batches(batches, whole.schema))
     numbers = {r: table[r.column] for r in requests if r.atom != "gaps"}
     gaps = {
         r: {name: table[column] for name, column in zip(GAP_COLUMNS, columns(r), strict=True)}

@@ -7,7 +7,7 @@ An array has a place for each kind of rows and partner. What it holds when the f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -35,7 +35,7 @@ _NARROW: Mapping[str, str] = MappingProxyType({"n": "int32", "nv": "int32", "nw"
 _READ: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"nw": ("n",), "weeks": (), "vlast": ("vlast", "vlast_at")}
 )  # columns of folded rows, where they are not named like the array that they are added to
-_PUT_IN: Mapping[str, Callable[[Array, Any], Array]] = MappingProxyType(
+_PUT_IN: Mapping[str, np.ufunc] = MappingProxyType(
     {
         **dict.fromkeys(("n", "nv", "nw"), np.add),
         **dict.fromkeys(("bits", "weeks"), np.bitwise_or),
@@ -43,6 +43,11 @@ _PUT_IN: Mapping[str, Callable[[Array, Any], Array]] = MappingProxyType(
         **dict.fromkeys(("last", "vmax"), np.maximum),
     }
 )
+
+
+def _total(values: Array) -> float:
+    """Return the sum of the sizes of values."""
+    return float(np.abs(values.astype("float64")).sum())
 
 
 def _given(name: str, rows: Columns, week: int) -> Any:
@@ -202,18 +207,24 @@ class Sums:
         """Return the columns of folded rows that a ring adds up."""
         return {name for add in self.adds[ring] for name in _READ.get(add, (add,))}
 
-    def add(self, rows: Columns, segment: Segment) -> None:
-        """Add rows, one for each place and partner, to the arrays that still want them."""
+    def add(self, rows: Columns, segment: Segment, *, repeated: bool = False) -> None:
+        """Add rows to the arrays that still want them: one for each place and partner, unless they are repeated."""
         if len(rows["partner"]) == 0:
             return
+        adds = self.adds[segment.ring]
+        if repeated and ("vlast" in adds or ("v" in adds and _total(rows["v"]) > _LIMIT)):
+            # last values are found by their order, and sums that might overflow are looked at one by one
+            rows, repeated = merged([rows]), False
         at = rows["kind"].astype("int64") * self.rows + rows["partner"]
-        for name in self.adds[segment.ring]:
+        for name in adds:
             if any(column not in rows for column in _READ.get(name, (name,))):
                 continue  # deals have no values here
             if name == "v":
-                self._add_values(at, rows["v"])
+                self._add_values(at, rows["v"], repeated=repeated)
             elif name == "vlast":
                 self._add_last(at, rows)
+            elif repeated:
+                _PUT_IN[name].at(self._array(name), at, _given(name, rows, segment.week))
             else:
                 array = self._array(name)
                 # places are distinct, so what is written is what was read with the row put in
@@ -231,15 +242,18 @@ class Sums:
         later |= (rows["vlast_at"] == moment[at]) & (rows["vlast"] > value[at])
         value[at[later]], moment[at[later]] = rows["vlast"][later], rows["vlast_at"][later]
 
-    def _add_values(self, at: Array, values: Array) -> None:
-        largest = float(np.abs(values).max())
+    def _add_values(self, at: Array, values: Array, *, repeated: bool) -> None:
+        largest = _total(values) if repeated else float(np.abs(values).max())
         if self.bound + largest > _LIMIT:  # carry before anything can overflow
             high, low = self._words()
             self.arrays["high"], self.arrays["low"] = high, low
             self._array("v")[:] = 0
             self.bound = 0.0
         self.bound += largest
-        self._array("v")[at] += values
+        if repeated:
+            np.add.at(self._array("v"), at, values)
+        else:
+            self._array("v")[at] += values
 
     def _words(self) -> tuple[Array, Array]:
         """Return the sums of values as ``high * 2**32 + low``."""

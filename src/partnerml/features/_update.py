@@ -33,6 +33,7 @@ from partnerml.features._folded import (
     without,
 )
 from partnerml.features._manifest import Shelf, State, date_of, midnight, read_partners, save, texts, write_groups
+from partnerml.features._memory import arrow_rows
 from partnerml.features._stream import MONEY, seen_at
 
 if TYPE_CHECKING:
@@ -96,21 +97,25 @@ class Update:
 
     def run(self, until: int) -> UpdateReport:
         """Take in all that was seen before a day."""
-        known, new = self._number_partners()
         mark, back = self.state.watermark, None
+        stop = until if mark is None else max(mark, min(until, mark + 1))
+        # the last week is read together with the first new day: what costs is to find the place
+        recent = () if mark is None else new_rows(self.eco, mark - _RECOUNTED_DAYS, stop)
+        now, *parts = self._found([self.eco.table("partners").select("partner_id"), *recent])
+        known, new = self._number_partners(texts(now["partner_id"]))
         if mark is not None:
-            # the last week is read together with the first new day: what costs is to find the place
-            rows = self._fetched(new_rows(self.eco, mark - _RECOUNTED_DAYS, max(mark, min(until, mark + 1))))
+            rows = pa.concat_tables(parts)
             seen = _micros(rows["seen"]) // DAY_US
-            back = self._changed_since(rows["partner_id"], seen, known, mark)
+            partner = pc.index_in(rows["partner_id"], value_set=self.partners)
+            back = self._changed_since(partner, seen, known, mark)
             if back is not None:
                 self._go_back(back)
             if new:
                 # a partner that was not in the tables had no rows that count; now all of them do
                 self._take_in(self._rows_of(new, back or mark), back or mark, back or mark)
             if back is not None or until > mark:
-                stop = max(mark, min(until, mark + 1))
-                self._take_in(self._folded(rows.filter(pa.array(seen >= (back or mark)))), back or mark, stop)
+                fresh = pa.array(seen >= (back or mark))
+                self._take_in(self._folded(rows.filter(fresh), partner.filter(fresh)), back or mark, stop)
         end = until if mark is None else max(until, mark)
         for start, stop in self._batches(end):
             since = None if self.state.watermark is None else start
@@ -119,9 +124,8 @@ class Update:
 
     # --- the source ---
 
-    def _number_partners(self) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+    def _number_partners(self, now: pa.Array) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
         """Give numbers to new partners; return which numbers were known before and are still there, and who is new."""
-        now = texts(self.eco.backend.to_pyarrow(self.eco.table("partners").select("partner_id"))["partner_id"])
         number = pc.index_in(now, value_set=self.partners)
         new = tuple(sorted(now.filter(number.is_null()).to_pylist()))
         known = np.zeros(len(self.partners) + len(new), dtype=bool)
@@ -132,12 +136,11 @@ class Update:
         return known, new
 
     def _changed_since(
-        self, partners: pa.ChunkedArray, seen: np.ndarray[Any, Any], known: np.ndarray[Any, Any], watermark: int
+        self, number: pa.ChunkedArray, seen: np.ndarray[Any, Any], known: np.ndarray[Any, Any], watermark: int
     ) -> int | None:
         """Return the first day of the last week before the watermark whose rows are no longer those stored."""
         since = watermark - _RECOUNTED_DAYS
         # new partners count neither here nor there
-        number = pc.index_in(partners, value_set=self.partners)
         kept = np.asarray(number.is_valid())
         kept[kept] = known[number.drop_null().to_numpy()]
         found = _by_day(seen[kept], np.ones(int(kept.sum())), since)
@@ -199,17 +202,25 @@ class Update:
 
     def _rows_of(self, partners: Sequence[str], until: int) -> Columns:
         """Return all rows of some partners that were seen before a day."""
-        ids = ibis.memtable(pa.table({"partner_id": pa.array(partners, pa.string())}))
+        ids = arrow_rows(pa.table({"partner_id": pa.array(partners, pa.string())}))
         parts = (part.semi_join(ids, "partner_id") for part in new_rows(self.eco, None, until))
         rows = self._folded(self._fetched(parts))
         rows["revision"] = np.full(len(rows["kind"]), self.state.revision, dtype="int32")
         return rows
 
     def _fetched(self, parts: Iterable[ibis.Table]) -> pa.Table:
-        return pa.concat_tables([self.eco.backend.to_pyarrow(part) for part in parts])
+        return pa.concat_tables(self._found(list(parts)))
 
-    def _folded(self, table: pa.Table) -> Columns:
-        partner = pc.index_in(table["partner_id"], value_set=self.partners)
+    def _found(self, tables: Sequence[ibis.Table]) -> list[pa.Table]:
+        backend = self.eco.backend
+        if backend.name == "duckdb":
+            return backend.to_arrow_together(tables)
+        return [backend.to_pyarrow(table) for table in tables]
+
+    def _folded(self, table: pa.Table, partner: pa.ChunkedArray | None = None) -> Columns:
+        """Fold rows to days; the numbers of their partners may be known already."""
+        if partner is None:
+            partner = pc.index_in(table["partner_id"], value_set=self.partners)
         table = table.filter(partner.is_valid())
         partner = partner.drop_null().to_numpy()
         types = table["event_type"].cast(pa.string())
