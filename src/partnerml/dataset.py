@@ -46,7 +46,8 @@ class FeatureInfo:
     group : str
         Features of one group tell the same story over several windows.
     unit : str
-        ``count``, ``days``, ``money``, ``value``, ``ratio``, ``per week``, ``category``, ``degrees`` or ``number``.
+        ``count``, ``days``, ``money``, ``value``, ``ratio``, ``per week``, ``percentile``, ``category``, ``yes or no``,
+        ``degrees``, ``km`` or ``number``, and a few that only pairs have.
     """
 
     name: str

@@ -146,7 +146,8 @@ def _arrow(name, rows):
     for column in [*table.names, *sorted(present - set(table.names))]:
         if column in present:
             declared = table.column(column)
-            fields.append(pa.field(column, TYPES.get(declared.type, pa.string()) if declared else pa.string()))
+            of_own = pa.bool_() if any(isinstance(row.get(column), bool) for row in rows) else pa.string()
+            fields.append(pa.field(column, TYPES.get(declared.type, pa.string()) if declared else of_own))
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 

@@ -81,6 +81,7 @@ def test_certifications_without_an_end_are_still_valid(backend):
 
 def test_what_is_told_is_what_the_rows_are_built_with(backend):
     partners = [{"partner_id": "A", "joined_at": START - DAY, "country": "DE", "latitude": 1.5, "languages": ["de"]}]
+    partners[0]["certified"] = True
     history = [{"partner_id": "A", "valid_from": START - DAY, "tier": "gold", "max_open_leads": 3}]
     events = [{"partner_id": "A", "occurred_at": START - DAY, "event_type": "login"}]
     with opened(backend, partners=partners, partner_history=history, events=events) as eco:
@@ -88,12 +89,14 @@ def test_what_is_told_is_what_the_rows_are_built_with(backend):
         told = {info.name: info for info in dictionary(eco, catalogue)}
         keys = pd.DataFrame({"partner_id": ["A"], "as_of": [START.replace(tzinfo=dt.UTC)]})
         built = {info.name: info for info in build_rows(eco, keys, catalogue=catalogue).dictionary}
+        (certified,) = dictionary(eco, Catalogue((Feature.parse("partners__certified__trait__asof"),)))
     assert told == built
     tier, country = (told[f"partners__{name}__trait__asof"] for name in ("tier", "country"))
     assert (tier.table, tier.unit, country.table, country.unit) == (
         "partner_history", "category", "partners", "category",
     )  # fmt: skip
     assert told["partners__max_open_leads__trait__asof"].unit == "number"
+    assert certified.unit == "yes or no"
 
 
 def infos(*names: str) -> tuple[FeatureInfo, ...]:

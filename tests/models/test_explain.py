@@ -106,11 +106,13 @@ def test_who_handed_the_lead_in_is_told_in_words(value, words):
         ("partners__latitude__trait__asof", -23.96, 41.87, "latitude: -24.0° (typical: 41.9°)"),
         ("pair__language__coverage__asof", 0.5, 1.0, "share of its languages: 50 % (typical: 100 %)"),
         ("partners__verticals__trait__asof", 1.0, 1.0, "number of verticals: 1 (as is typical)"),
+        ("partners__certified__trait__asof", 1.0, 0.0, "certified: yes (typical: no)"),
+        ("partners__certified__trait__asof", 0.0, 0.5, "certified: no (typical: 0.50)"),
     ],
 )
 def test_what_a_number_stands_for_is_told(feature, value, typical, text):
-    units = {"latitude": "degrees", "distance_km": "km", "verticals": "count"}
-    words = {"latitude": "latitude", "verticals": "number of verticals"}
+    units = {"latitude": "degrees", "distance_km": "km", "verticals": "count", "certified": "yes or no"}
+    words = {"latitude": "latitude", "verticals": "number of verticals", "certified": "certified"}
     part = next((part for part in units if part in feature), "")
     entry = info(feature, words=words.get(part, "share of its languages"), subject="", unit=units.get(part, "ratio"))
     effects = pd.DataFrame([{feature: 0.5, "base": 0.0}])

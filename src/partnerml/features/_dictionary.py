@@ -50,26 +50,27 @@ def dictionary(eco: Ecosystem, catalogue: Catalogue, *, at_joining: bool = False
 
 
 def _info_at_joining(eco: Ecosystem, feature: Feature, tables: str) -> FeatureInfo:
-    found = form_at_joining(eco, feature.kind.partition(".")[0])
-    return describe(feature, table=tables, unit=_unit_of(found))
+    column = feature.kind.partition(".")[0]
+    form_at_joining(eco, column)  # refuses what is not alike in all tables
+    return describe(feature, table=tables, unit=_unit(eco, AT_JOINING, column))
 
 
 def _info(eco: Ecosystem, feature: Feature, historic: frozenset[str]) -> FeatureInfo:
     column = feature.kind.partition(".")[0]
     if feature.source == "accounts":
-        return describe(feature, unit=_unit(eco, "accounts", column))
+        return describe(feature, unit=_unit(eco, ("accounts",), column))
     if feature.source != "partners" or feature.measure not in ("trait", "has", "items", "since_days"):
         return describe(feature)
     table = "partner_history" if column in historic else "partners"
-    return describe(feature, table=table, unit=_unit(eco, table, column))
+    return describe(feature, table=table, unit=_unit(eco, (table,), column))
 
 
-def _unit(eco: Ecosystem, table: str, column: str) -> str:
-    return _unit_of(form(eco.table(table)[column].type()) if eco.has(table, column) else None)
-
-
-def _unit_of(found: str | None) -> str:
-    return "category" if found == "text" else "number"
+def _unit(eco: Ecosystem, tables: Sequence[str], column: str) -> str:
+    """Return what the values of a trait are, in one table or in several that have it."""
+    types = [eco.table(table)[column].type() for table in tables if eco.has(table, column)]
+    if any(form(found) == "text" for found in types):
+        return "category"
+    return "yes or no" if types and all(found.is_boolean() for found in types) else "number"
 
 
 def missing(eco: Ecosystem, task: str) -> dict[str, tuple[str, ...]]:

@@ -48,6 +48,8 @@ def figure(info: FeatureInfo, value: float) -> str:
         return names[min(max(int(value), 0), len(names) - 1)]  # a median may lie between two
     if key == _SIMILARITY and 0.0 <= value <= 1.0:
         return _industry(value)
+    if info.unit == "yes or no" and value in (0.0, 1.0):
+        return "yes" if value else "no"
     if info.unit == "km":
         return f"{value:,.0f} km"
     if info.unit == "degrees":
