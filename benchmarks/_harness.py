@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import gc
 import os
 import re
 import statistics
@@ -132,6 +133,7 @@ class Clock:
     """Seconds and CPU seconds of this process, of all its threads, since the clock was made: imports come before it."""
 
     def __init__(self) -> None:
+        gc.collect()  # what the imports left over is theirs
         self._start, self._cpu = time.perf_counter(), time.process_time()
 
     @property

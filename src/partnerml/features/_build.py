@@ -33,6 +33,7 @@ from partnerml.features._spine import (
     keys_table,
     moments,
     naive_utc,
+    refuse_unknown,
     spine_from,
     spine_of,
 )
@@ -213,6 +214,7 @@ def build_rows(eco: Ecosystem, keys: pd.DataFrame, *, catalogue: Catalogue, cell
     check_moments(eco, points)
     with Scratch(eco, cells=cells) as scratch:
         spine = scratch.keep(spine_from(eco, keys_table(keys), points))
+        refuse_unknown(eco, spine)
         table = feature_columns(eco, catalogue, spine=spine, as_of=points, scratch=scratch)
         frame = _frame(eco, table)
     told, spec = dictionary(eco, catalogue), {"catalogue": catalogue.to_dict()}
@@ -247,6 +249,7 @@ def write_rows(
     check_moments(eco, points)
     with Scratch(eco, cells=cells) as scratch:
         spine = scratch.keep(spine_from(eco, keys, points))
+        refuse_unknown(eco, spine)
         table = feature_columns(eco, catalogue, spine=spine, as_of=points, scratch=scratch)
         zoned = table.as_of.cast("timestamp('UTC', 6)")
         eco.backend.to_parquet(table.select("partner_id", zoned.name("as_of"), *catalogue.names), path)

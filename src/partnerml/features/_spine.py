@@ -14,6 +14,7 @@ from ibis import _
 from partnerml.errors import ConfigError, DataError
 from partnerml.features._calendar import EVER, Calendar
 from partnerml.features._folds import Request
+from partnerml.features._joined import Joined
 from partnerml.features._recall import recall, serves
 from partnerml.features._rows import Rows, named, slot
 from partnerml.features._stream import Activity, Codes, interval, stream
@@ -210,7 +211,7 @@ def keys_table(keys: pd.DataFrame) -> ibis.Table:
 
 
 def spine_from(eco: Ecosystem, keys: ibis.Table, as_of: Sequence[datetime]) -> ibis.Table:
-    """Return given rows as a spine.
+    """Return given rows as a spine; the number of a partner that is unknown is null.
 
     Parameters
     ----------
@@ -219,20 +220,25 @@ def spine_from(eco: Ecosystem, keys: ibis.Table, as_of: Sequence[datetime]) -> i
         ``partner_id`` and ``as_of``, each pair once.
     as_of : sequence of datetime
         Naive UTC, all moments of the keys.
+    """
+    known = partners_table(eco).select("partner_id", "pid")
+    calendar = Calendar.of(as_of, ())
+    joined = Joined(keys).add(known, on=("partner_id",)).add(calendar.moments(), on=("as_of",), how="inner")
+    return joined.select("partner_id", "as_of", "pid", "k", slot=slot(joined["pid"], joined["k"], calendar))
+
+
+def refuse_unknown(eco: Ecosystem, spine: ibis.Table) -> None:
+    """Refuse a spine with partners that are not in the tables.
 
     Raises
     ------
     DataError
-        If a partner is unknown.
+        That says how many there are.
     """
-    known = partners_table(eco).select("partner_id", "pid")
-    unknown = keys.anti_join(known, "partner_id").select("partner_id").distinct().order_by("partner_id")
+    unknown = spine.filter(spine.pid.isnull()).select("partner_id").distinct().order_by("partner_id")  # noqa: PD003
     missing = eco.backend.to_pyarrow(unknown)["partner_id"].to_pylist()
     if missing:
         raise DataError(f"keys: {len(missing)} partner(s) are not in partners, first {missing[0]!r}; leave them out")
-    calendar = Calendar.of(as_of, ())
-    joined = keys.inner_join(known, "partner_id").inner_join(calendar.moments(), "as_of")
-    return joined.select("partner_id", "as_of", "pid", "k", slot=slot(joined.pid, joined.k, calendar))
 
 
 def first_row(eco: Ecosystem, sources: Sequence[str], *, scratch: Scratch | None = None) -> datetime | None:
