@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,10 +32,10 @@ from partnerml.routing._decision import ASSIGNED, Decision, statuses
 from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._precedence import precedence
 from partnerml.routing._pricing import PriceBook, id_of_prices
-from partnerml.routing._rehearsal import Rehearsal, in_ledger
+from partnerml.routing._rehearsal import Behind, Rehearsal, in_ledger
 from partnerml.routing._shares import Group, Share
 from partnerml.routing._situation import Load
-from partnerml.routing._standing import follow, latest_of, standing
+from partnerml.routing._standing import TOGETHER, follow, latest_of, parts, standing
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from partnerml.routing._turn import Turn
 
 POLICY = "batch"
-Item = TypeVar("Item")
-# so many decisions are written in one transaction: others get in between
-_TOGETHER = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +158,7 @@ def assign_all(
     each = [(lead, lead.lead_id in asked) for lead in leads]
     kept = Rehearsed(ledger, Rehearsal(opened, fold, credit), moment) if dry_run else Written(ledger, opened, moment)
     decisions: list[Decision | None] = []
-    for part in progress.track(list(_parts(each)), "decisions", total=-(-len(leads) // _TOGETHER)):
+    for part in progress.track(list(parts(each)), "decisions", total=-(-len(leads) // TOGETHER)):
         decisions += kept.decided([(lead, next(chosen) if is_asked else None) for lead, is_asked in part])
     ids = opened.snapshot.partners.partner_id
     return Batch(
@@ -217,7 +214,7 @@ def _free(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.d
     free = []
     # precedence asks for no capacity
     nothing = Load.none(len(opened.snapshot))
-    for part in _parts(leads):
+    for part in parts(leads):
         with ledger.turn(moment=moment) as turn:
             for lead in part:
                 turn.look_at(lead.lead_id)
@@ -226,11 +223,6 @@ def _free(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.d
                 if precedence(opened.situation_in(turn, lead, load=nothing)) is None:
                     free.append(lead)
     return free
-
-
-def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), _TOGETHER):
-        yield items[start : start + _TOGETHER]
 
 
 def _groups(opened: Opened) -> list[Group]:
@@ -251,7 +243,7 @@ def _with_left_over(
     Those who hold a lead exclusively were its only candidates; when they are full, others may get it.
     """
     found = list(decisions)
-    for part in _parts([place for place, decision in enumerate(found) if decision is None]):
+    for part in parts([place for place, decision in enumerate(found) if decision is None]):
         for place, decision in zip(part, kept.decided([(leads[place], None) for place in part]), strict=True):
             found[place] = decision
     return tuple(decision for decision in found if decision is not None)
@@ -295,14 +287,15 @@ class Rehearsed:
 
     def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | None]:
         """Decide some leads, as `Written.decided` does."""
-        return [self._decided(lead, chosen) for lead, chosen in leads]
+        asked = [lead for lead, _ in leads]
+        found = in_ledger(self._ledger, self._rehearsal.opened, asked, moment=self._moment)
+        return [self._decided(*each, behind) for each, behind in zip(leads, found, strict=True)]
 
-    def _decided(self, lead: Lead, chosen: Chosen | None) -> Decision | None:
-        opened = self._rehearsal.opened
-        stands, past, matches = in_ledger(self._ledger, opened, lead, moment=self._moment)
-        if stands is not None:
-            return stands
-        case = self._rehearsal.case(lead, self._moment, matches=matches, past=past)
+    def _decided(self, lead: Lead, chosen: Chosen | None, behind: Behind) -> Decision | None:
+        if behind.stands is not None:
+            return behind.stands
+        past = behind.past
+        case = self._rehearsal.case(lead, self._moment, matches=behind.matches, past=past)
         if chosen is None or past.number:
             return self._rehearsal.take(case)
         if _is_left_over(case, chosen):

@@ -20,7 +20,7 @@ from partnerml.routing._matches import Known
 from partnerml.routing._offers import ASKED, EXPIRED, HELD, OFFERED, units_of
 from partnerml.routing._precedence import keys_of
 from partnerml.routing._schema import micros
-from partnerml.routing._standing import is_due
+from partnerml.routing._standing import is_due, parts
 from partnerml.routing._turn import match_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from partnerml.routing._offers import Offer
     from partnerml.routing._opened import Opened
     from partnerml.routing._situation import Load, Match
+    from partnerml.routing._turn import Turn
 
 _END = dt.datetime.max.replace(tzinfo=dt.UTC)
 _COMPARED = ("status", "partner_id", "p_win", "why")
@@ -58,6 +59,14 @@ class Past(NamedTuple):
 
 
 NEW = Past()
+
+
+class Behind(NamedTuple):
+    """What the ledger knows of a lead: the decision that stands, else what lies behind it, and leads like it."""
+
+    stands: Decision | None
+    past: Past
+    matches: Sequence[Match]
 
 
 class Rehearsal:
@@ -144,10 +153,13 @@ def dry_run(
 ) -> list[Decision]:
     """Return what leads would get now; those that have a decision keep it."""
     rehearsal = Rehearsal(opened, *ledger.standing(now=moment, capacity=opened.way.capacity))
+    behind = (found for part in parts(leads) for found in in_ledger(ledger, opened, part, moment=moment))
     decisions = []
-    for lead in progress.track(leads, "leads", total=len(leads)):
-        stands, past, matches = in_ledger(ledger, opened, lead, moment=moment)
-        decisions.append(rehearsal.route(lead, moment, matches=matches, past=past) if stands is None else stands)
+    for lead, found in progress.track(zip(leads, behind, strict=True), "leads", total=len(leads)):
+        stands = found.stands
+        decisions.append(
+            rehearsal.route(lead, moment, matches=found.matches, past=found.past) if stands is None else stands
+        )
     return decisions
 
 
@@ -175,27 +187,29 @@ def simulated(
     later = {json.loads(payload)["lead_id"] for _, payload in ledger.decided(start, _END)}
     would = []
     for was, lead in progress.track(past, "leads", total=len(past)):
-        _, _, matches = in_ledger(ledger, opened, lead, moment=was.decided_at)
-        known = [match for match in matches if match.lead_id not in later]
+        (behind,) = in_ledger(ledger, opened, [lead], moment=was.decided_at)
+        known = [match for match in behind.matches if match.lead_id not in later]
         would.append(rehearsal.route(lead, was.decided_at, matches=known))
     return beside([was for was, _ in past], would)
 
 
-def in_ledger(
-    ledger: Ledger, opened: Opened, lead: Lead, *, moment: dt.datetime
-) -> tuple[Decision | None, Past, list[Match]]:
-    """Return the decision that stands on a lead, what lies behind it if none does, and leads it may be the same as."""
-    window = opened.config.duplicates
-    with ledger.turn(lead.lead_id, moment=moment) as turn:
-        latest, found = turn.latest, []
-        if window.enabled:
-            keys = keys_of(lead, opened.snapshot)
-            found = turn.matches(keys, since=moment - window.window, name_threshold=window.name_threshold)
-        if latest is None:
-            return None, NEW, found
-        if not is_due(latest, moment):
-            return Decision.from_json(latest.text), NEW, found
-        return None, Past(turn.number, turn.had, _freed(opened, turn.holder)), found
+def in_ledger(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.datetime) -> list[Behind]:
+    """Return what the ledger knows of some leads, all read in one turn."""
+    with ledger.turn(moment=moment) as turn:
+        return [_behind(turn, opened, lead, moment) for lead in leads]
+
+
+def _behind(turn: Turn, opened: Opened, lead: Lead, moment: dt.datetime) -> Behind:
+    turn.look_at(lead.lead_id)
+    window, latest, found = opened.config.duplicates, turn.latest, []
+    if window.enabled:
+        keys = keys_of(lead, opened.snapshot)
+        found = turn.matches(keys, since=moment - window.window, name_threshold=window.name_threshold)
+    if latest is None:
+        return Behind(None, NEW, found)
+    if not is_due(latest, moment):
+        return Behind(Decision.from_json(latest.text), NEW, found)
+    return Behind(None, Past(turn.number, turn.had, _freed(opened, turn.holder)), found)
 
 
 def _freed(opened: Opened, overdue: Offer | None) -> tuple[Entry, ...]:

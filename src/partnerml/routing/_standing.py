@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from partnerml.errors import DataError
 from partnerml.routing._decision import Decision
@@ -12,12 +13,20 @@ from partnerml.routing._precedence import keys_of
 from partnerml.routing._round_robin import RETURNED, returned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from partnerml.routing._decide import Outcome
     from partnerml.routing._ledger import Ledger
     from partnerml.routing._opened import Opened
     from partnerml.routing._turn import Latest, Turn
+
+
+Item = TypeVar("Item")
+TOGETHER = 200  # leads of one turn at most, where there are many: others get in between
+
+
+def parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Cut many leads, or what stands for them, into what one turn takes."""
+    for start in range(0, len(items), TOGETHER):
+        yield items[start : start + TOGETHER]
 
 
 def standing(turn: Turn, lead: Lead) -> Decision | None:
