@@ -183,6 +183,15 @@ def test_who_handed_a_lead_in():
         same(feature("pair__source__own__asof", nobody, known), [0, 0])
 
 
+def test_how_far_away_a_lead_is_that_a_partner_was_given():
+    known = facts([{"latitude": 48.0, "longitude": 11.0}, {"latitude": 48.0, "longitude": 11.0}, {}])
+    lead = {"latitude": 49.0, "longitude": 11.0, "source_partner_id": "P1"}
+    far = feature("pair__place__distance_km__asof", lead, known)
+    assert far[0] == far[1] == pytest.approx(111.2, abs=0.1)
+    same(feature("pair__place__given_km__asof", lead, known), [far[0], np.nan, np.nan])
+    same(feature("pair__place__given_km__asof", lead | {"source_partner_id": None}, known), far)
+
+
 def test_the_size_of_the_lead_against_what_was_won():
     known = facts([{"sized": 2, "amount": 2000.0}, {"sized": 0, "amount": 0.0}, {"sized": 1, "amount": 0.0}])
     lead = {"amount": 100.0}

@@ -50,8 +50,8 @@ def test_nothing_is_missing_where_every_column_is_there(backend):
         ("churn", "deals", "role", {"sourced_share"}),
         ("churn", "certifications", "expires_at", {"count"}),
         ("churn", "partners", "joined_at", {"tenure_days"}),
-        ("close", "leads", "latitude", {"distance_km"}),
-        ("close", "partners", "longitude", {"distance_km"}),
+        ("close", "leads", "latitude", {"distance_km", "given_km"}),
+        ("close", "partners", "longitude", {"distance_km", "given_km"}),
     ],
 )
 def test_an_absent_column_costs_what_reads_it_and_no_more(backend, task, table, column, measures):

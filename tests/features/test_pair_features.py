@@ -332,7 +332,8 @@ def test_who_handed_a_lead_in_is_known_only_where_the_leads_say_it(backend, eco)
     tables = small(partner_history=[])
     assert _missing(eco, "pair__source__own__asof") is None
     with contextlib.closing(Tables(backend, tables)) as few:
-        assert _missing(few, "pair__source__own__asof") == "leads.source_partner_id"
+        for name in ("pair__source__own__asof", "pair__place__given_km__asof"):
+            assert _missing(few, name) == "leads.source_partner_id"
     tables["leads"][0]["source_partner_id"] = "B"
     found = one(backend, tables, [MIDNIGHT], "pair__source__own__asof", partner_ids=PARTNERS)
     assert found == [0.0, 1.0, 0.0]

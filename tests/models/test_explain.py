@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from partnerml.dataset import FeatureInfo
-from partnerml.models._explain import explain
+from partnerml.models._explain import explain, figures
 
 
 def info(name, *, words, subject, unit="count"):
@@ -92,6 +92,29 @@ def test_who_handed_the_lead_in_is_told_in_words(value, words):
     name = "pair__source__own__asof"
     (reason,) = told({name: value}, {name: 0.5}, typical={name: 1.0}, top=1)
     assert reason.text == words
+
+
+@pytest.mark.parametrize(
+    ("given", "distance", "effects", "words"),
+    [
+        (350.0, 350.0, (-0.3, -0.6), "350 km from the customer (typical: 40 km)"),
+        (350.0, 350.0, (-0.6, -0.3), "350 km from the customer (typical: 45 km)"),
+        (np.nan, 350.0, (-0.3, 0.6), "handed the lead in itself, 350 km from the customer"),
+        (np.nan, np.nan, (-0.3, 0.6), "km of a lead that it was given: not known"),
+    ],
+)
+def test_both_features_of_distance_are_one_reason(given, distance, effects, words):
+    near, far = "pair__place__given_km__asof", "pair__place__distance_km__asof"
+    dictionary = [
+        info(near, words="km of a lead that it was given", subject="", unit="km"),
+        info(far, words="km", subject="", unit="km"),
+    ]
+    said = pd.DataFrame([{far: effects[0], near: effects[1], "base": 0.0}])
+    row = pd.DataFrame([{far: distance, near: given}])
+    ((reason,),) = explain(said, row, dictionary=dictionary, typical={near: 40.0, far: 45.0})
+    assert reason.text == words
+    assert reason.effect == pytest.approx(sum(effects))
+    assert far in figures(dictionary[0])
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,11 @@ def feature(name, lead_id, partner_id, assigned_at, tables, lags=None):
         partner = next(row for row in tables["partners"] if row["partner_id"] == partner_id)
         joined = partner.get("joined_at")
         return None if joined is None else (midnight - joined) / timedelta(days=1)
+    own = (lead.get("source_partner_id") or "").strip() == partner_id
     if kind == "source":
-        return float((lead.get("source_partner_id") or "").strip() == partner_id)
+        return float(own)
+    if measure == "given_km":
+        return None if own else _distance(lead, state)
     if kind == "territory":
         return _territory(lead, partner_id, midnight, tables, lags)
     return {

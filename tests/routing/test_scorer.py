@@ -17,7 +17,7 @@ from partnerml.models import PeerRate, explain
 from partnerml.publishing import snapshot_of
 from partnerml.routing import _scorer, _words
 from partnerml.routing._lead import Lead
-from partnerml.routing._meetings import Memory
+from partnerml.routing._meetings import Meetings, Memory
 from partnerml.routing._scorer import CallableScorer, ModelScorer, wanted
 from partnerml.routing._situation import Load, Situation
 from partnerml.routing._snapshot import Snapshot
@@ -153,6 +153,16 @@ def test_who_handed_a_lead_in_has_it_in_its_facts_and_in_its_score(published, le
     gain = published.scorer.score(case, rows).p - published.scorer.score(nobody, rows).p
     others = np.delete(gain, 17)
     assert gain[17] > others.max()
+
+
+def test_a_model_of_the_distance_of_given_leads_asks_who_handed_them_in(published, leads, held):
+    meetings = Meetings(published.scorer.known, ["pair__place__given_km__asof"])
+    lead, rows = leads.iloc[5].copy(), np.arange(len(published))
+    lead["latitude"], lead["longitude"] = 48.1, 11.6
+    lead["source_partner_id"] = str(published.partners.partner_id[17])
+    case = situation(published, lead, held)
+    for values in (meetings.values(case, rows), meetings.values_of_many([case], [rows])):
+        assert np.flatnonzero(np.isnan(values[:, 0])).tolist() == [17]
 
 
 def test_an_opened_snapshot_scores_the_same(published, leads, held, tmp_path):

@@ -20,6 +20,11 @@ def pair_measures() -> Iterator[Measure]:
             "distance to the customer in km", "leads+partners", ("latitude", "longitude"),
         ),
         (
+            "place", "given_km", "km", "null if it handed the lead in itself, or without the coordinates of both",
+            "distance in km to the customer of a lead that it did not hand in itself",
+            "leads+partners", ("latitude", "longitude", "source_partner_id"),
+        ),
+        (
             "place", "level", "level", "null if the country of either is unknown",
             "how near its office is (0 other country, 1 same country, 2 same region, 3 same postal area)",
             "leads+partners", ("country", "region", "postal_code"),

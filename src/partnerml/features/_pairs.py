@@ -49,9 +49,11 @@ _HOW_THEY_ENDED: Mapping[str, tuple[str, ...]] = {
     "country": (OUTCOMES, "leads.country"),
     "size": (OUTCOMES, "leads.amount"),
 }
+_POINTS = ("leads.latitude", "leads.longitude", "traits.latitude", "traits.longitude")
 # what a feature reads, by the middle of its name: tables, their columns, traits of partners
 _NEEDS: Mapping[str, tuple[str, ...]] = {
-    "place__distance_km": ("leads.latitude", "leads.longitude", "traits.latitude", "traits.longitude"),
+    "place__distance_km": _POINTS,
+    "place__given_km": ("leads.source_partner_id", *_POINTS),
     "place__level": ("leads.country", "traits.country"),
     "territory__level": ("territories",),
     "vertical__similarity": ("leads.vertical", "traits.verticals"),

@@ -40,12 +40,15 @@ _ASPECTS = {
     "age_days": "age",
     "tenure_days": "age",
     "own": "source",
+    "distance_km": "distance",
+    "given_km": "distance",
 }
 
 # The spans in which change is told, shortest first: each needs a window twice as long beside it.
 _SPANS = (30, 90)
 _ACTIVITY = "activity__all"
 _RHYTHM = f"{_ACTIVITY}__gap_mean__365d"
+_DISTANCE = "pair__place__distance_km__asof"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +90,7 @@ def figures(info: FeatureInfo) -> tuple[str, ...]:
         return (info.name, *(f"{_stem(info)}__{days}d" for span in _SPANS for days in (span, 2 * span)))
     if part == "recency":
         return (info.name, f"{info.group}__recency_days__ever", *((_RHYTHM,) if info.group == _ACTIVITY else ()))
-    return (info.name,)
+    return (info.name, _DISTANCE) if part == "distance" else (info.name,)
 
 
 def explain(
@@ -173,6 +176,7 @@ class _Words:
             "rhythm": self._rhythm,
             "age": self._age,
             "source": self._source,
+            "distance": self._distance,
         }.get(kind, self._level)
         return teller(info, effect)
 
@@ -237,6 +241,12 @@ class _Words:
 
     def _source(self, info: FeatureInfo, effect: float) -> str:
         return "handed the lead in itself" if self._number(info.name) else "did not hand the lead in"
+
+    def _distance(self, info: FeatureInfo, effect: float) -> str:
+        known = self._number(_DISTANCE)
+        if self._number(info.name) is None and known is not None:
+            return f"handed the lead in itself, {figure(info, known)} from the customer"
+        return self._level(info, effect)
 
     def _level(self, info: FeatureInfo, effect: float) -> str:
         value = _plain(self.row.get(info.name))

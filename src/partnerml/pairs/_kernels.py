@@ -169,6 +169,15 @@ def _own(p: Pairing) -> Any:
     return p.facts.partner[p.row] == p.leads.source[p.lead]
 
 
+def _given_km(p: Pairing) -> Any:
+    """Return the distance of leads that partners did not hand in themselves, else NaN.
+
+    Who brings a customer knows it already, however far away it is. Few pairs are so, and fewer of them far: without a
+    column that says it, trees hardly find out that distance counts in all others alone.
+    """
+    return np.where(_own(p), np.nan, _distance(p))
+
+
 def _log_ratio(p: Pairing) -> Any:
     amount = p.facts.record.mean_amount[p.row]
     return np.log(p.leads.amount[p.lead] / np.where(amount > 0, amount, np.nan))
@@ -210,6 +219,7 @@ OUTCOME_MEASURES = ("win_rate", "cycle_days", "count", "won")
 FEATURES: Mapping[str, Callable[[Pairing], Any]] = MappingProxyType(
     {
         "pair__place__distance_km__asof": _distance,
+        "pair__place__given_km__asof": _given_km,
         "pair__place__level__asof": _place_level,
         "pair__territory__level__asof": _territory_level,
         "pair__vertical__similarity__asof": _similarity,

@@ -31,6 +31,7 @@ _OF_WORDS: Mapping[str, tuple[str, ...]] = {
     "certification": ("required_certifications",),
 }
 _TERRITORY = "pair__territory__level__asof"
+_SOURCE, _GIVEN = "pair__source__own__asof", "pair__place__given_km__asof"
 _SIZES = "pair__size__log_ratio__ever"  # of the amount itself, not of its band
 
 
@@ -212,6 +213,6 @@ def _asked(names: Sequence[str]) -> list[str]:
         found += ["country", "region", "postal_code", "latitude", "longitude"]
     if any(name.startswith("pair__territory__") for name in names):
         found.append("vertical")
-    if any(name.startswith("pair__source__") for name in names):
+    if any(name in (_SOURCE, _GIVEN) for name in names):
         found.append("source_partner_id")
     return [*found, "amount"] if _SIZES in names else found
