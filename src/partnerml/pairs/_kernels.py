@@ -59,6 +59,11 @@ class Pairing:
             found[:, i] = FEATURES[name](self)
         return found
 
+    @functools.cached_property
+    def distance_km(self) -> Floats:
+        """How far partners are from customers, shape (n,): two features tell it, and it is found once."""
+        return distance_km(self.facts.point[:, self.row], _lead_point(self))
+
     def tallies(self, dimension: str) -> tuple[Tally, ...]:
         """Return the tallies in a dimension, from the general to the particular; looked up once."""
         if dimension not in self._looked_up:
@@ -97,10 +102,6 @@ def routing_pairs(
     encoded = Leads.of({name: [value] for name, value in lead.items()}, facts, n=1)
     held = None if open_leads is None else np.asarray(open_leads, dtype=np.float64)
     return Pairing(encoded, facts, 0, rows, held).features(names)
-
-
-def _distance(p: Pairing) -> Any:
-    return distance_km(p.facts.point[:, p.row], _lead_point(p))
 
 
 def _lead_point(p: Pairing) -> Floats:
@@ -175,7 +176,7 @@ def _given_km(p: Pairing) -> Any:
     Who brings a customer knows it already, however far away it is. Few pairs are so, and fewer of them far: without a
     column that says it, trees hardly find out that distance counts in all others alone.
     """
-    return np.where(_own(p), np.nan, _distance(p))
+    return np.where(_own(p), np.nan, p.distance_km)
 
 
 def _log_ratio(p: Pairing) -> Any:
@@ -218,7 +219,7 @@ LIVE_FEATURES = ("pair__load__open_leads__live", "pair__load__share__live")
 OUTCOME_MEASURES = ("win_rate", "cycle_days", "count", "won")
 FEATURES: Mapping[str, Callable[[Pairing], Any]] = MappingProxyType(
     {
-        "pair__place__distance_km__asof": _distance,
+        "pair__place__distance_km__asof": lambda p: p.distance_km,
         "pair__place__given_km__asof": _given_km,
         "pair__place__level__asof": _place_level,
         "pair__territory__level__asof": _territory_level,
