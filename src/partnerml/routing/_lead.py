@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from partnerml.errors import DataError
+from partnerml.routing._lead_columns import about_header, misnamed
 from partnerml.routing._lead_values import LONGEST_ID, RefusedError, is_absent, name_of, shown, value_of
 
 LARGEST_PAYLOAD = 100_000  # characters of the canonical text
@@ -151,7 +152,7 @@ class LeadTable:
 
 
 def doubts(leads: Sequence[Lead], moment: dt.datetime) -> list[str]:
-    """Return what is odd about when leads came, in words: those without a moment, and those of tomorrow.
+    """Return what is odd about leads, in words: those without a moment, those of tomorrow, and columns nobody reads.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ def doubts(leads: Sequence[Lead], moment: dt.datetime) -> list[str]:
             f"({moment.isoformat()}), first {ahead[0].lead_id!r}: {ahead[0].get('created_at').isoformat()}; check the "
             "clock and the time zone that they come from"
         )
-    return told
+    return told + misnamed(leads)
 
 
 def check_ids(rows: Sequence[Mapping[str, Any] | Lead], name: str) -> None:
@@ -189,7 +190,10 @@ def check_ids(rows: Sequence[Mapping[str, Any] | Lead], name: str) -> None:
     tables = [row for row in rows if not isinstance(row, Lead)]
     if len(tables) == len(rows) and not any(_ID in row for row in tables):
         there = ", ".join(str(column)[:LONGEST_ID] for column in list(tables[0])[:20])
-        raise DataError(f"{name}: the column lead_id is missing (there are {there or 'no columns'}); rename or add it")
+        raise DataError(
+            f"{name}: the column lead_id is missing (there are {there or 'no columns'})"
+            f"{about_header(map(str, tables[0]), _ID) or '; rename or add it'}"
+        )
     numbers: dict[str, list[int]] = {}
     for number, row in enumerate(rows, start=1):
         found = readable_id(row)
