@@ -46,18 +46,25 @@ def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) 
 
     Raises
     ------
-    ConfigError
-        If `as_of` is not at 00:00 UTC.
+    ConfigError, DataError
+        If `as_of` is not at 00:00 UTC, or no router could work with the snapshot: rules, hours, weights or groups of
+        partners that the section routing names are not there. The one to route by stays what it was.
     NoChampionError
         If no model of close was ever trained.
     """
+    from partnerml.routing._opened import Opened, check_config, check_snapshot
+    from partnerml.routing._snapshot import Snapshot
     from partnerml.routing._snapshot_files import publish_current
 
     told = progress or Progress.silent()
+    check_config(eco.config.routing)  # before features are built, which takes minutes
     snapshot = snapshot_of(eco, as_of=as_of, progress=told)
+    check_snapshot(snapshot)
     with told.stage("writing the snapshot"):
         folder = snapshots_folder(eco.config)
         written = snapshot.write(folder)
+    with told.stage("opening it as a router does"):
+        Opened.of(Snapshot.open(written))
         publish_current(folder, written.name)
     return written
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from partnerml.errors import ConfigError
 from partnerml.progress import Progress
 from partnerml.routing._assign import assign
 from partnerml.routing._decide import (
@@ -30,10 +29,11 @@ from partnerml.routing._decide import (
 )
 from partnerml.routing._decision import ASSIGNED, Decision, statuses
 from partnerml.routing._looked import Finds, Looked, Looking
+from partnerml.routing._opened import groups_of
 from partnerml.routing._precedence import precedence
 from partnerml.routing._pricing import PriceBook, id_of_prices
 from partnerml.routing._rehearsal import Behind, Rehearsal, in_ledger
-from partnerml.routing._shares import Group, Share
+from partnerml.routing._shares import Share
 from partnerml.routing._situation import Load
 from partnerml.routing._standing import TOGETHER, follow, latest_of, parts, standing
 
@@ -149,7 +149,8 @@ def assign_all(
     load = fold.load(opened.way.capacity, moment)
     candidates = Candidates(Looking(opened, load, moment=moment), free, opened.config.batch.candidates)
     room = opened.way.capacity.free(load, np.arange(len(opened.snapshot)))
-    solved = assign(len(free), candidates, room, opened.config.batch, groups=_groups(opened), progress=progress)
+    groups = groups_of(opened.snapshot)
+    solved = assign(len(free), candidates, room, opened.config.batch, groups=groups, progress=progress)
     prices_id = id_of_prices(solved.price) if dry_run else book.keep(solved.price)
     together = Together(fold.seq, len(free), solved.price, prices_id)
     # in the order of the leads, one at a time: what was found is kept in few bytes until then
@@ -223,16 +224,6 @@ def _free(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.d
                 if precedence(opened.situation_in(turn, lead, load=nothing)) is None:
                     free.append(lead)
     return free
-
-
-def _groups(opened: Opened) -> list[Group]:
-    groups = []
-    for share in opened.config.batch.shares:
-        values = opened.snapshot.partners.column(share.column)
-        if values is None:
-            raise ConfigError(f"routing.batch.shares: the table partners has no column {share.column!r}")
-        groups.append(Group.of(share, list(values)))
-    return groups
 
 
 def _with_left_over(

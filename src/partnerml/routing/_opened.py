@@ -16,6 +16,7 @@ from partnerml.routing._lead import Lead
 from partnerml.routing._offers import Held, NewOffer
 from partnerml.routing._precedence import keys_of
 from partnerml.routing._rules import rules_of
+from partnerml.routing._shares import Group
 from partnerml.routing._situation import Beforehand, Load, Match, Situation
 from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._vectors import Vector
@@ -52,7 +53,7 @@ class Opened:
             If its configuration names rules, hours or columns that there are not.
         """
         config = snapshot.config
-        check_hours(config.hours)
+        check_config(config)
         _check_weights(snapshot)
         _check_zones(snapshot)
         capacity = PartnerCapacity.of(snapshot.partners, time_zone=config.hours.time_zone, held=snapshot.held)
@@ -189,6 +190,49 @@ class Opened:
         row = self.snapshot.partners.index[partner_id]
         partners, capacity = self.snapshot.partners, self.way.capacity
         return row, capacity.zones[capacity.zone[row]], partners.country[row], partners.region[row]
+
+
+def check_config(config: RoutingConfig) -> None:
+    """Refuse a configuration with rules or hours that there are not, before anything is made of it.
+
+    Raises
+    ------
+    ConfigError
+        That names the key.
+    """
+    check_hours(config.hours)
+    rules_of(config)
+
+
+def check_snapshot(snapshot: Snapshot) -> None:
+    """Refuse a snapshot that leads cannot be routed by, one after the other or at once, before anybody follows it.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If rules, hours, time zones, weights or groups of partners that it is configured with are not there.
+    """
+    check_config(snapshot.config)
+    _check_weights(snapshot)
+    _check_zones(snapshot)
+    groups_of(snapshot)
+
+
+def groups_of(snapshot: Snapshot) -> list[Group]:
+    """Return the groups of partners that are to get a share of a batch.
+
+    Raises
+    ------
+    ConfigError
+        If partners have no such column, or nobody has the value.
+    """
+    groups = []
+    for share in snapshot.config.batch.shares:
+        values = snapshot.partners.column(share.column)
+        if values is None:
+            raise ConfigError(f"routing.batch.shares: the table partners has no column {share.column!r}")
+        groups.append(Group.of(share, list(values)))
+    return groups
 
 
 def _check_weights(snapshot: Snapshot) -> None:

@@ -1,0 +1,62 @@
+"""Before a snapshot becomes the one to route by, it is looked at as routers do; these need no model."""
+
+from types import SimpleNamespace
+
+import pytest
+from tests.routing.made_up import AS_OF, snapshot
+
+from partnerml import publishing
+from partnerml.config import Config
+from partnerml.errors import ConfigError, DataError
+from partnerml.publishing import publish, snapshots_folder
+from partnerml.routing import Router
+from partnerml.routing._snapshot_files import current
+
+WEIGHED = {"policy": {"kind": "round_robin", "weights": "share"}}
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Publish partners as dicts under a section `routing`, and return the folder of the snapshots."""
+
+    def published(partners, **routing):
+        config = Config.model_validate({"output": str(tmp_path), "routing": routing})
+        monkeypatch.setattr(
+            publishing, "snapshot_of", lambda eco, **_: snapshot(partners, config=eco.config.routing, cells=[])
+        )
+        publish(SimpleNamespace(config=config), as_of=AS_OF)
+        return snapshots_folder(config)
+
+    return published
+
+
+@pytest.mark.parametrize(
+    ("routing", "told"),
+    [
+        ({"order": ["foo"]}, "routing.order: there is no rule 'foo'"),
+        ({"hours": {"time_zone": "Mars/X"}}, "routing.hours.time_zone: 'Mars/X' is not a time zone"),
+        ({"hours": {"holidays": ["XX"]}}, "routing.hours.holidays: the public holidays of 'XX' are not known"),
+        ({"policy": {"kind": "round_robin", "weights": "nosuch"}}, "partners has no column 'nosuch'"),
+        ({"policy": {"kind": "round_robin", "weights": "name"}}, "the column 'name' of partners holds no numbers"),
+        ({"batch": {"shares": [{"column": "nosuch", "value": "x", "least": 0.1}]}}, "partners has no column 'nosuch'"),
+        ({"batch": {"shares": [{"column": "tier", "value": "x", "least": 0.1}]}}, "no partner has tier=x"),
+    ],
+)
+def test_what_no_router_could_work_with_does_not_become_the_one_to_route_by(published, routing, told):
+    partners = [{"name": "A", "tier": "gold"}, {"name": "B", "tier": "gold"}]
+    folder = published(partners)
+    before, there = current(folder), sorted(path.name for path in folder.iterdir())
+    with pytest.raises(ConfigError, match=told):
+        published(partners, **routing)
+    assert current(folder) == before
+    assert sorted(path.name for path in folder.iterdir()) == there
+    with Router.open(folder / "current") as router:
+        assert router.route({"lead_id": "l1"}, now=AS_OF).status == "assigned"
+
+
+def test_a_partner_in_no_time_zone_is_told_before_anything_is_switched(published):
+    folder = published([{}])
+    before = current(folder)
+    with pytest.raises(DataError, match="time_zone of 1 partner"):
+        published([{"time_zone": "Mars/X"}])
+    assert current(folder) == before
