@@ -130,15 +130,19 @@ def test_of_very_many_partners_nothing_is_found_beforehand(monkeypatch, publishe
 
 
 def test_reasons_are_those_of_the_model(close, published, leads, pairs, held):
-    row, model = leads.iloc[5], close.model
-    mine = pairs.X[(pairs.keys["lead_id"] == row["lead_id"]).to_numpy()].reset_index(drop=True)
-    at = mine.iloc[[17]]
-    (expected,) = explain(
-        model.contributions(at), at, dictionary=model.dictionary, typical=model.training["typical"], top=3
-    )
-    told = published.scorer.reasons(situation(published, row, held), 17, 3)
-    assert [reason["text"] for reason in told] == [reason.text for reason in expected]
-    np.testing.assert_allclose([r["effect"] for r in told], [r.effect for r in expected], atol=1e-12)
+    model, typical = close.model, close.model.training["typical"]
+    for place in (2, 5, 8):
+        row = leads.iloc[place]
+        mine = pairs.X[(pairs.keys["lead_id"] == row["lead_id"]).to_numpy()].reset_index(drop=True)
+        every = explain(model.contributions(mine), mine, dictionary=model.dictionary, typical=typical, top=99)
+        for partner in (0, 17, len(mine) - 1):
+            told, expected = published.scorer.reasons(situation(published, row, held), partner, 99), every[partner]
+            assert len(told) > 3
+            assert {reason["text"] for reason in told} == {reason.text for reason in expected}
+            effect = {reason.feature: reason.effect for reason in expected}
+            assert {reason["feature"] for reason in told} == set(effect)
+            for reason in told:
+                np.testing.assert_allclose(reason["effect"], effect[reason["feature"]], rtol=0, atol=1e-12)
 
 
 def test_who_handed_a_lead_in_has_it_in_its_facts_and_in_its_score(published, leads, held):

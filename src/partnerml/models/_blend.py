@@ -121,12 +121,22 @@ class Blend:
 
         A row sums to its `decision_function`: every part is additive in log-odds, and so is their weighted sum.
         """
+        return self.joined({name: component.contributions(X) for name, component in self.components.items()})
+
+    def joined(self, contributions: Mapping[str, Array]) -> Array:
+        """Return the `contributions` that those of the components come to.
+
+        Parameters
+        ----------
+        contributions : mapping of str to array, shape (n, p_k + 1)
+            Of each component: one for each of its columns, the base last.
+        """
         names = list(self.feature_names_in_)
         places = {name: j for j, name in enumerate(names)}
-        effects = np.zeros((len(X), len(names) + 1))
+        effects = np.zeros((len(next(iter(contributions.values()))), len(names) + 1))
         for name, component in self.components.items():
             columns = [places[column] for column in component.feature_names_in_] + [len(names)]
-            effects[:, columns] += self.weights[name] * component.contributions(X)
+            effects[:, columns] += self.weights[name] * contributions[name]
         effects *= self.calibrator.slope
         effects[:, -1] += self.calibrator.intercept
         return effects

@@ -123,7 +123,11 @@ class BoostedTrees(BinaryScorer):
 
         A row sums to its `decision_function`.
         """
-        return self._predicted(self._check_predict(X), pred_contrib=True)
+        return self.effects(self._check_predict(X))
+
+    def effects(self, X: Array) -> Array:
+        """Return the `contributions` of a matrix that is checked: codes for text columns, statistics for large ones."""
+        return self._predicted(X, pred_contrib=True)
 
     def _predicted(self, X: Array, **kind: bool) -> Array:
         """Return what LightGBM says of a checked matrix, as a mean over the boosters."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,28 +120,63 @@ def explain(
     list of list of Reason
         For each row its reasons, largest absolute effect first.
     """
-    infos = {info.name: info for info in dictionary}
-    features = [name for name in contributions.columns if name != BASE]
-    keys = sorted({aspect(infos[name]) for name in features})
-    members = {key: [name for name in features if aspect(infos[name]) == key] for key in keys}
-    totals = np.column_stack([contributions[members[key]].to_numpy().sum(axis=1) for key in keys])
-    largest = _largest(totals, top)
-    rows, effects = _records(X), _records(contributions[features])
-    reasons = []
-    for position, row in enumerate(rows):
-        told = []
-        for column in largest[position]:
-            names = members[keys[column]]
-            lead = max(names, key=lambda name: (abs(effects[position][name]), name))
-            effect = float(totals[position, column])
-            text = _Words(row, infos, typical).tell(infos[lead], effect)
-            told.append(Reason(lead, _plain(row.get(lead)), effect, text))
-        reasons.append(told)
-    return reasons
+    features = [str(name) for name in contributions.columns if name != BASE]
+    telling = Telling(features, dictionary=dictionary, typical=typical)
+    return telling.tell(contributions[features].to_numpy(dtype=np.float64), _records(X), top=top)
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+class Telling:
+    """Tells the effects of some features, whichever rows are asked about: what `explain` says, made ready once.
+
+    Parameters
+    ----------
+    features : sequence of str
+        That have effects.
+    dictionary : sequence of FeatureInfo
+    typical : mapping of str to float
+    """
+
+    def __init__(
+        self, features: Sequence[str], *, dictionary: Sequence[FeatureInfo], typical: Mapping[str, float]
+    ) -> None:
+        self._features, self._typical = features, typical
+        self._infos = {info.name: info for info in dictionary}
+        places: dict[tuple[str, str], list[int]] = {}
+        for place, name in enumerate(features):
+            places.setdefault(aspect(self._infos[name]), []).append(place)
+        self._members = [members for _, members in sorted(places.items())]
+
+    def tell(
+        self, effects: npt.NDArray[np.float64], rows: Sequence[Mapping[str, object]], *, top: int
+    ) -> list[list[Reason]]:
+        """Return the reasons of each row, largest absolute effect first.
+
+        Parameters
+        ----------
+        effects : array, shape (n, len(features))
+        rows : sequence of mapping
+            Their figures by the names of the columns.
+        top : int
+        """
+        totals = np.column_stack([effects[:, members].sum(axis=1) for members in self._members])
+        return [
+            [self._reason(row, own, self._members[place], float(total[place])) for place in largest]
+            for row, own, total, largest in zip(rows, effects, totals, _largest(totals, top), strict=True)
+        ]
+
+    def _reason(
+        self, row: Mapping[str, object], effects: npt.NDArray[np.float64], members: Sequence[int], total: float
+    ) -> Reason:
+        lead = self._features[max(members, key=lambda place: (abs(effects[place]), self._features[place]))]
+        text = _Words(row, self._infos, self._typical).tell(self._infos[lead], total)
+        return Reason(lead, _plain(row.get(lead)), total, text)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, object]]:
+    # `to_dict("records")` takes ten times as long for one row
+    columns = [frame[name].tolist() for name in frame.columns]
+    names = [str(name) for name in frame.columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _largest(totals: npt.NDArray[np.float64], top: int) -> npt.NDArray[np.intp]:

@@ -93,7 +93,10 @@ class LogLogistic(BinaryScorer):
 
         A row sums to its `decision_function`. The effects of a column's indicators are added to the column.
         """
-        X = self._check_predict(X)
+        return self.effects(self._check_predict(X))
+
+    def effects(self, X: Array) -> Array:
+        """Return the `contributions` of a matrix that is checked: codes for text columns, statistics for large ones."""
         effects = self.coef_ * (self._design(X) - self.mean_) / self.scale_
         contributions = np.zeros((len(X), self.n_features_in_ + 1), order="C")
         for j, origin in enumerate(self.origin_):

@@ -119,6 +119,21 @@ class QuickModel:
         """Return rows as the frame that `Model` takes."""
         return self.columns.decode(self._filled(rows, values))
 
+    def contributions(self, rows: Indices, values: Array) -> Array:
+        """Return what `Model.contributions` says, without its frame: shape (m, features of the blend + 1)."""
+        filled = self._filled(rows, values)
+        return self.model.blend.joined({name: part.contributions(rows, filled) for name, part in self.parts.items()})
+
+    def figures(self, rows: Indices, values: Array) -> list[dict[str, Any]]:
+        """Return rows as plain values by the names of their columns: a number, a text, or NaN where it is missing."""
+        found = []
+        for codes in self._filled(rows, values).tolist():
+            row = dict(zip(self.columns.names, codes, strict=True))
+            for name, texts in self.columns.vocabulary.items():
+                row[name] = row[name] if np.isnan(row[name]) else texts[int(row[name])]
+            found.append(row)
+        return found
+
     def spread(self, rows: Indices, values: Array, parts: Mapping[str, Array]) -> Array:
         """Return how uncertain each score is, shape (m,): how far the components disagree, and what peers leave open.
 
@@ -140,7 +155,8 @@ class QuickModel:
         return self.peers.deviation(self.columns.decode(np.asarray(self.codes)))
 
     def _filled(self, rows: Indices, values: Array) -> Array:
-        codes: Array = np.take(self.codes, rows, axis=0)
+        # a memory map costs time at each look
+        codes: Array = np.asarray(np.take(self.codes, rows, axis=0))
         codes[:, self.live] = values
         return codes
 
@@ -151,11 +167,10 @@ class QuickModel:
 
     def _part(self, component: Component) -> Part:
         own = OwnColumns(component, self.columns, self.model.vocabulary, self.live)
-        quick = QuickTrees.of(component) if isinstance(component, BoostedTrees) else None
         if not self._varies(component):
-            return Known(component.decision_function(own.frame(np.asarray(self.codes))))
-        if quick is not None:
-            return Trees(quick, own, self.codes)
+            return Known(component, own, self.codes)
+        if isinstance(component, BoostedTrees) and (quick := QuickTrees.of(component)) is not None:
+            return Trees(component, quick, own, self.codes)
         if isinstance(component, LogLogistic):
             return Linear(component, own, self.codes)
         return Framed(component, own, self._filled)

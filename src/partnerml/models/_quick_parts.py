@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from partnerml.models._binary import Array, BinaryScorer, Columns
 from partnerml.models._blend import Component
+from partnerml.models._classifier import BoostedTrees
 from partnerml.models._logistic import LogLogistic, _signed_log
 from partnerml.models._quick_trees import Joined, QuickTrees, Table
 
@@ -44,6 +46,12 @@ class Part(Protocol):
 
     def kept(self, places: Sequence[int], values: Array) -> Sequence[Any]:
         """Return what some live columns say of all rows, as `log_odds` takes it again."""
+
+    def contributions(self, rows: Indices, filled: Array) -> Array:
+        """Return the effects of the component's columns, shape (m, p + 1), the base last.
+
+        ``filled`` are the codes of the rows with their live columns, shape (m, all columns).
+        """
 
     def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
         """Return what live columns add where the others have their usual values, as means over some rows."""
@@ -96,8 +104,9 @@ class OwnColumns:
 class Known:
     """A component that reads nothing that is filled in."""
 
-    def __init__(self, said: Array) -> None:
-        self._said = said
+    def __init__(self, component: Component, own: OwnColumns, codes: Array) -> None:
+        self._component, self._own, self._codes = component, own, codes
+        self._said = component.decision_function(own.frame(np.asarray(codes)))
 
     def log_odds(
         self, rows: Indices, values: Array, places: Sequence[int] | None = None, kept: Sequence[Any] = ()
@@ -106,6 +115,14 @@ class Known:
 
     def kept(self, places: Sequence[int], values: Array) -> Sequence[Any]:
         return ()
+
+    def contributions(self, rows: Indices, filled: Array) -> Array:
+        return self._effects.take(rows, axis=0)
+
+    @functools.cached_property
+    def _effects(self) -> Array:
+        # of all rows, once: to make a frame of one row takes longer
+        return self._component.contributions(self._own.frame(np.asarray(self._codes)))
 
     def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
         return ()
@@ -143,8 +160,8 @@ class _Line:
 
 
 class Trees:
-    def __init__(self, trees: QuickTrees, own: OwnColumns, codes: Array) -> None:
-        self._trees = trees
+    def __init__(self, component: BoostedTrees, trees: QuickTrees, own: OwnColumns, codes: Array) -> None:
+        self._component, self._own, self._trees = component, own, trees
         self._bits = trees.prepared(own.matrix(codes), own.still)
         # the tables of what is filled in, by the place of their values
         pairs = zip(own.live.tolist(), own.values.tolist(), strict=True)
@@ -165,6 +182,9 @@ class Trees:
 
     def kept(self, places: Sequence[int], values: Array) -> Sequence[Joined]:
         return self._trees.joined(values, self._tables_at(places))
+
+    def contributions(self, rows: Indices, filled: Array) -> Array:
+        return self._component.effects(self._own.matrix(filled))
 
     def _tables_at(self, places: Sequence[int] | None) -> Mapping[int, Table]:
         """Return the tables of some live columns, by the columns of values that are given of them."""
@@ -204,6 +224,7 @@ class Linear:
     """A logistic: what does not change is one number for each row."""
 
     def __init__(self, component: LogLogistic, own: OwnColumns, codes: Array) -> None:
+        self._component, self._own = component, own
         slope = component.coef_ / component.scale_
         varies = np.isin(component.origin_, own.live)
         design = component._design(own.matrix(codes))
@@ -235,6 +256,9 @@ class Linear:
         own, numbers = self._terms(places, values)
         # rows are taken out of it again and again, which is quick only where they lie together
         return (Terms(own, np.ascontiguousarray(numbers)),)
+
+    def contributions(self, rows: Indices, filled: Array) -> Array:
+        return self._component.effects(self._own.matrix(filled))
 
     def _terms(self, places: Sequence[int], values: Array) -> Terms:
         """Return what values of some live columns add."""
@@ -272,6 +296,9 @@ class Framed:
 
     def kept(self, places: Sequence[int], values: Array) -> Sequence[Any]:
         return ()
+
+    def contributions(self, rows: Indices, filled: Array) -> Array:
+        return self._component.contributions(self._own.frame(filled))
 
     def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
         return ()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from partnerml.models import Model, PeerRate
     from partnerml.models._binary import Columns
+    from partnerml.models._explain import Telling
     from partnerml.models._quick import Additive
     from partnerml.routing._situation import Situation
 
@@ -265,13 +266,19 @@ class ModelScorer:
 
     def reasons(self, situation: Situation, row: int, top: int) -> list[dict[str, Any]]:
         """Return what moved the score of one partner most, in words."""
-        from partnerml.models import explain
-
         rows = np.array([row])
-        X = self._quick.frame(rows, self._meetings.values(situation, rows))
-        effects, typical = self.model.contributions(X), self.model.training["typical"]
-        (told,) = explain(effects, X, dictionary=self.model.dictionary, typical=typical, top=top)
+        values = self._meetings.values(situation, rows)
+        effects, figures = self._quick.contributions(rows, values), self._quick.figures(rows, values)
+        (told,) = self._telling_reasons.tell(effects[:, :-1], figures, top=top)
         return [reason.to_dict() for reason in told]
+
+    @functools.cached_property
+    def _telling_reasons(self) -> Telling:
+        from partnerml.models._explain import Telling
+
+        model = self.model
+        names = [str(name) for name in model.blend.feature_names_in_]
+        return Telling(names, dictionary=model.dictionary, typical=model.training["typical"])
 
 
 def wanted(model: Model) -> tuple[str, ...]:
