@@ -74,6 +74,7 @@ def main() -> None:
         ("all scored: ledger on SQLite", routed(snapshot, unknown, "sqlite")),
         (f"all scored, {len(large):,} partners: decision alone", timed(decider(large), unknown)),
         (f"all scored, {len(large):,} partners: ledger in memory", routed(large, unknown, None)),
+        ("all scored: decision alone, with reasons", timed(decider(snapshot, reasons=True), unknown)),
     ]
     told = [
         (name, *(f"{value:.2f}" for times in both for value in quantiles(times)), f"{np.mean(both.wall):.2f}")
@@ -221,9 +222,9 @@ def cells_of(snapshot: Snapshot, times: int) -> Mapping[str, Sequence[Any]]:
     return columns
 
 
-def decider(snapshot: Snapshot) -> Callable[[Lead, dt.datetime], Any]:
+def decider(snapshot: Snapshot, *, reasons: bool = False) -> Callable[[Lead, dt.datetime], Any]:
     """Return what decides without any ledger."""
-    opened, load = Opened.of(snapshot, reasons=False), Load.none(len(snapshot))
+    opened, load = Opened.of(snapshot, reasons=reasons), Load.none(len(snapshot))
     return lambda lead, now: opened.decide(situation(snapshot, lead, now, load), number=0, credit={})
 
 
