@@ -7,7 +7,7 @@ does. The same functions fold raw rows to days, days to pieces and late rows int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -66,13 +66,15 @@ EMPTY: Mapping[str, int] = MappingProxyType(
 _NEAR: Mapping[str, str] = MappingProxyType(
     {"first": "last", "vlast_at": "last", "vmin": "v", "vmax": "v", "vlast": "v"}
 )
-_MERGE: Mapping[str, Callable[..., Any]] = MappingProxyType(
+_MERGE: Mapping[str, np.ufunc] = MappingProxyType(
     {
         "n": np.add,
         "nv": np.add,
         "v": np.add,
         "vmin": np.minimum,
         "vmax": np.maximum,
+        "vlast": np.maximum,  # of those of the last moment
+        "vlast_at": np.maximum,
         "first": np.minimum,
         "last": np.maximum,
         "bits": np.bitwise_or,
@@ -171,26 +173,27 @@ def merged(parts: Sequence[Columns], *, by: Sequence[str] = KEYS) -> Columns:
     if len(rows[by[0]]) == 0:
         return rows
     key = _key(rows, by)
-    # the last value is that of the last row of its key, so moments and then values come after the key
-    order = np.lexsort([rows["vlast"], rows["vlast_at"], *reversed(key)]) if "vlast" in rows else _in_order(key)
+    order = _in_order(key)
     rows = {name: column[order] for name, column in rows.items()}
     new = np.zeros(len(order), dtype=bool)
     new[0] = True
     for part in key:
         new[1:] |= np.diff(part[order]) != 0
     starts = np.flatnonzero(new)
-    ends = np.append(starts[1:], len(order)) - 1
     if "v" in rows and np.add.reduceat(np.abs(rows["v"].astype("float64")), starts).max() > _LIMIT:
         raise _too_large()
-    folded = {}
-    for name, column in rows.items():
-        if name in by:
-            folded[name] = column[starts]
-        elif name in ("vlast", "vlast_at"):
-            folded[name] = column[ends]
-        else:
-            folded[name] = _MERGE[name].reduceat(column, starts)  # type: ignore[attr-defined]
-    return folded
+    if "vlast" in rows:
+        rows["vlast"] = _of_the_last(rows, starts)
+    return {
+        name: column[starts] if name in by else _MERGE[name].reduceat(column, starts) for name, column in rows.items()
+    }
+
+
+def _of_the_last(rows: Columns, starts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the values of the last moments of groups of rows, and for all others what never is the largest."""
+    sizes = np.diff(np.append(starts, len(rows["vlast_at"])))
+    last = np.repeat(np.maximum.reduceat(rows["vlast_at"], starts), sizes)
+    return np.where(rows["vlast_at"] == last, rows["vlast"], EMPTY["vlast"])
 
 
 def _key(rows: Columns, by: Sequence[str]) -> list[np.ndarray[Any, Any]]:
