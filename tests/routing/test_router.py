@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.routing.made_up import AS_OF, snapshot
 
-from partnerml.errors import ConfigError, DataError, InputError, ModelError, SourceError
+from partnerml.errors import ConfigError, DataError, InputError, InternalError, ModelError, SourceError
 from partnerml.routing import Lead, Router
 from partnerml.routing._snapshot_files import publish_current
 
@@ -37,6 +37,23 @@ def patient(ledger_url):
     world = snapshot([{"max_open_leads": 2}] * 4, p=P, config={"max_snapshot_age": "60d"})
     with Router.open(world, ledger=ledger_url) as opened:
         yield opened
+
+
+# made again
+
+
+def test_other_words_are_no_other_decision_and_other_figures_are(router, monkeypatch, caplog):
+    first = router.route(lead(), now=NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr("partnerml.routing._decide._why", lambda *_: "told by a later version")
+        patch.setattr("partnerml.routing._decide.facts", lambda *_: ("near",))
+        again = router.replay(first.decision_id)
+    assert (again.why, again.facts) == ("told by a later version", ("near",))
+    assert (again.partner_id, again.p_win, again.decision_id) == (first.partner_id, first.p_win, first.decision_id)
+    assert "comes out the same, and is told in other words (facts, why)" in caplog.text
+    monkeypatch.setattr(router.snapshot.scorer, "function", lambda situation, rows: np.full(len(rows), 0.25))
+    with pytest.raises(InternalError, match=r"p_win, .* differ \(partner_id was 'p0', and is 'p\d'\)"):
+        router.replay(first.decision_id)
 
 
 # one decision a lead

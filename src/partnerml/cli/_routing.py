@@ -276,7 +276,8 @@ def _lead_in(file: Path, lead_id: str | None) -> Mapping[str, Any]:
 def replay(session: Session, *, decision_id: str, now: dt.datetime | None) -> Result:
     """Make a past decision again, from the snapshot, the load and the seed of then, and tell it.
 
-    Ends with 1 if it does not come out the same. What was decided after --now is not past, and is refused.
+    Ends with 1 if it does not come out the same; told in other words it is the same, and that is said. What was decided
+    after --now is not past, and is refused.
 
     \b
     Example:
@@ -285,4 +286,6 @@ def replay(session: Session, *, decision_id: str, now: dt.datetime | None) -> Re
     with _routed.router_of(session) as (_, router):
         decision = router.replay(decision_id, now=now)
         names = _routed.names_of(router.snapshot)
-    return _routed.one(decision, names, first="comes out the same, byte for byte:", asks=False)
+        same = decision.to_json() == router.ledger.text(decision_id)
+    first = "comes out the same, byte for byte:" if same else "comes out the same, in other words:"
+    return _routed.one(decision, names, first=first, asks=False)

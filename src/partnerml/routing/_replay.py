@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from partnerml.errors import InputError, InternalError, SourceError
 from partnerml.routing._batch import POLICY as BATCH
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from partnerml.routing._ledger import Ledger
     from partnerml.routing._pricing import PriceBook
     from partnerml.routing._situation import Situation
+
+_logger = logging.getLogger("partnerml")
+_WORDS = ("why", "facts")
 
 
 def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path | None, book: PriceBook) -> Decision:
@@ -40,7 +45,8 @@ def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path |
     InputError
         If it was a person's, or its snapshot or prices are not there.
     InternalError
-        If it does not come out the same.
+        If it does not come out the same. Where only its words differ it is returned as it would be told now, with a
+        warning.
     """
     state = ledger.state_at(decision_id)
     past = Decision.from_json(state.text)
@@ -59,7 +65,9 @@ def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path |
     if past.policy == BATCH:
         found = _in_batch(past, Case(situation, then.way, state.number), ledger, book)
     else:
-        found = then.decide(situation, number=state.number, credit=state.credit).decision
+        # what a rule or a score was at fault for waits, and only then
+        decide = then.decide_next if past.waits else then.decide
+        found = decide(situation, number=state.number, credit=state.credit).decision
     _check_same(past, found)
     return found
 
@@ -91,15 +99,31 @@ def _in_batch(past: Decision, case: Case, ledger: Ledger, book: PriceBook) -> De
 
 
 def _check_same(past: Decision, found: Decision) -> None:
-    if found.to_json() == past.to_json():
+    """Refuse a decision that differs from what it was, and warn of one that is only told in other words."""
+    was, now = past.to_dict(), found.to_dict()
+    differ = [name for name in now if was[name] != now[name]]
+    if not differ:
         return
-    was = past.to_dict()
-    differ = [name for name, value in found.to_dict().items() if was[name] != value]
+    if _without_words(was) == _without_words(now):
+        _logger.warning(
+            "decision %s comes out the same, and is told in other words (%s): another version of partnerml made it",
+            past.decision_id,
+            ", ".join(differ),
+        )
+        return
+    name = next(name for name in differ if name not in _WORDS)
     raise InternalError(
-        f"decision {past.decision_id} does not come out as it was: {', '.join(differ)} differ. Was it made by another "
-        "version of partnerml, with rules of one's own that have changed since, or while a partner held a lead from "
-        "before the ledger that has been forgotten?"
+        f"decision {past.decision_id} does not come out as it was: {', '.join(differ)} differ ({name} was "
+        f"{was[name]!r:.120}, and is {now[name]!r:.120}). Was it made by another version of partnerml, with rules of "
+        "one's own that have changed since, or while a partner held a lead from before the ledger that has been "
+        "forgotten?"
     )
+
+
+def _without_words(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a decision without its sentences, which a later version may improve."""
+    reasons = [{name: value for name, value in reason.items() if name != "text"} for reason in document["reasons"]]
+    return {**{name: value for name, value in document.items() if name not in _WORDS}, "reasons": reasons}
 
 
 def _opened(past: Decision, source: Path | None) -> Opened:

@@ -383,7 +383,8 @@ class Router:
             If there is no such decision, or it cannot be made again: it was a person's, its lead was forgotten, or its
             snapshot is not there.
         InternalError
-            If it does not come out the same.
+            If it does not come out the same. Only its words may differ, with a warning: another version of partnerml
+            may tell the same decision better.
         """
         from partnerml.routing._replay import replayed
 
