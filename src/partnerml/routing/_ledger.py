@@ -212,6 +212,24 @@ class Ledger:
         with self._database.reading() as connection:
             return [str(lead_id) for lead_id in connection.execute(queries.WAITING).scalars()]
 
+    def queue(self) -> pd.DataFrame:
+        """Return the leads that a person must decide: those whose latest decision is a fallback.
+
+        A lead leaves the queue once it is given to somebody (`Router.override`), or a newer snapshot decides it.
+
+        Returns
+        -------
+        DataFrame
+            A row a lead, who waits longest first: ``lead_id``, ``since`` (when that was decided), ``why``, ``waits``
+            (whether the next `Router.expire` by a newer snapshot decides it, without anybody), ``asked`` (how many
+            partners have had it), ``decision_id``, and ``created_at``, ``account_id``, ``account_name``, ``country``
+            and ``amount`` of the lead.
+        """
+        from partnerml.routing._queue import queue
+
+        with self._database.reading() as connection:
+            return queue(connection)
+
     def text(self, decision_id: str) -> str:
         """Return a decision as it was given, byte for byte.
 

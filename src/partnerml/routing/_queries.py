@@ -120,11 +120,11 @@ HOLDERS = sa.select(offers.lead, offers.partner_id).where(
     offers.lead.in_(bindparam("those", expanding=True)), offers.status.in_(HOLDING)
 )
 _later, _original = tables.decisions.alias().c, tables.leads.alias()
-_IS_LAST = ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number)
+IS_LAST = ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number)
 WAITING = (
     sa.select(leads.lead_id)
     .select_from(tables.decisions.join(tables.leads))
-    .where(tables.WAITS, _IS_LAST)
+    .where(tables.WAITS, IS_LAST)
     .order_by(decisions.lead)
 )
 # leads that are others come again: whose, as far as the ledger knows it, and who had that one then
@@ -134,7 +134,7 @@ DUPLICATES = (
     .where(
         decisions.lead.in_(bindparam("those", expanding=True)),
         decisions.status == "duplicate",
-        _IS_LAST,
+        IS_LAST,
     )
 )
 PAYLOADS = sa.select(leads.lead_id, leads.payload).where(leads.lead_id.in_(bindparam("those", expanding=True)))

@@ -1,0 +1,63 @@
+"""The leads that a person must decide: those whose latest decision is that nobody gets them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from partnerml.routing import _schema as tables
+from partnerml.routing._decision import FALLBACK, WAITING
+from partnerml.routing._history import moments
+from partnerml.routing._queries import IS_LAST
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    *("lead_id", "since", "why", "waits", "asked", "decision_id"),
+    *("created_at", "account_id", "account_name", "country", "amount"),
+)
+_OF_LEAD = ("account_id", "account_name", "country", "amount")
+
+leads, decisions, offers = tables.leads.c, tables.decisions.c, tables.offers.c
+_ASKED = (
+    sa.select(sa.func.count(sa.distinct(offers.partner_id)))
+    .where(offers.lead == decisions.lead)
+    .correlate(tables.decisions)
+    .scalar_subquery()
+)
+_QUEUE = (
+    sa.select(
+        decisions.document, decisions.decided_at, leads.lead_id, leads.payload, leads.created_at, _ASKED.label("asked")
+    )
+    .select_from(tables.decisions.join(tables.leads))
+    .where(decisions.status == FALLBACK, decisions.forgotten == 0, leads.forgotten == 0, IS_LAST)
+    .order_by(decisions.decided_at, decisions.seq)
+)
+
+
+def queue(connection: sa.Connection) -> pd.DataFrame:
+    """Return the leads that nobody has and nobody is asked about, who waits longest first."""
+    import pandas as pd
+
+    rows = []
+    for row in connection.execute(_QUEUE):
+        document, payload = json.loads(row.document), json.loads(row.payload)
+        rows.append(
+            {
+                "lead_id": row.lead_id,
+                "since": row.decided_at,
+                "why": document["why"],
+                "waits": document["evidence"] == WAITING,
+                "asked": row.asked,
+                "decision_id": document["decision_id"],
+                "created_at": row.created_at,
+                **{name: payload.get(name) for name in _OF_LEAD},
+            }
+        )
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    for name in ("since", "created_at"):
+        frame[name] = moments(frame[name])
+    return frame.astype({"waits": "bool", "asked": "int64", "amount": "float64"})
