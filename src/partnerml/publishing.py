@@ -60,6 +60,7 @@ def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) 
     check_config(eco.config.routing)  # before features are built, which takes minutes
     snapshot = snapshot_of(eco, as_of=as_of, progress=told)
     check_snapshot(snapshot)
+    _warn_of_weights(snapshot)
     with told.stage("writing the snapshot"):
         folder = snapshots_folder(eco.config)
         written = snapshot.write(folder)
@@ -67,6 +68,20 @@ def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) 
         Opened.of(Snapshot.open(written))
         publish_current(folder, written.name)
     return written
+
+
+def _warn_of_weights(snapshot: Snapshot) -> None:
+    """Tell how many partners never have their turn, since the table says nothing of them."""
+    name = snapshot.config.weights
+    weights = None if name is None else snapshot.partners.column(name)
+    empty = 0 if weights is None else int(pd.isna(weights).sum())
+    if empty:
+        _logger.warning(
+            "%d of %d partners have no %s (routing.policy.weights): their weight in round robin is 0",
+            empty,
+            len(snapshot),
+            name,
+        )
 
 
 def snapshots_folder(config: Config) -> Path:

@@ -291,8 +291,15 @@ def test_a_lead_that_was_given_back_is_owed_again_up_to_a_limit():
 def test_weights_that_are_no_numbers_are_told():
     with pytest.raises(DataError, match=r"weight of partner P1 in round robin .*got -1"):
         vector("round_robin", candidates([0.5, 0.5], weight=np.array([1.0, -1.0])))
-    with pytest.raises(DataError, match=r"weight of partner P0 .*got nan"):
-        vector("round_robin", candidates([0.5, 0.5], weight=np.array([np.nan, 1.0])))
+    with pytest.raises(DataError, match=r"weight of partner P0 .*got inf"):
+        vector("round_robin", candidates([0.5, 0.5], weight=np.array([np.inf, 1.0])))
+
+
+def test_an_empty_weight_is_none_at_all():
+    known = candidates([0.5, 0.5, 0.5], weight=np.array([np.nan, 1.0, 3.0]))
+    assert vector("round_robin", known).tolist() == [0, 0, 1]
+    equal = candidates([0.5, 0.5], weight=np.array([np.nan, np.nan]))
+    assert vector("round_robin", equal).sum() == 1
 
 
 def test_only_round_robin_changes_what_is_owed():

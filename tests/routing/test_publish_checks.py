@@ -60,3 +60,17 @@ def test_a_partner_in_no_time_zone_is_told_before_anything_is_switched(published
     with pytest.raises(DataError, match="time_zone of 1 partner"):
         published([{"time_zone": "Mars/X"}])
     assert current(folder) == before
+
+
+def test_an_empty_weight_is_told_and_counts_as_nothing(published, caplog):
+    folder = published([{"share": 2.0}, {"share": None}, {"share": 1.0}], **WEIGHED)
+    assert "1 of 3 partners have no share (routing.policy.weights)" in caplog.text
+    with Router.open(folder / "current") as router:
+        got = [router.route({"lead_id": f"l{number}"}, now=AS_OF).partner_id for number in range(9)]
+    assert [got.count(f"p{i}") for i in range(3)] == [6, 0, 3]
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("inf")])
+def test_a_weight_that_is_none_is_refused(published, weight):
+    with pytest.raises(DataError, match=f"share of 1 partner.s., first p1, is {weight}"):
+        published([{"share": 2.0}, {"share": weight}], **WEIGHED)

@@ -7,6 +7,8 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from partnerml.errors import ConfigError, DataError, InputError, ModelError
 from partnerml.routing._capacity import PartnerCapacity
 from partnerml.routing._decide import Case, Outcome, Way, decide
@@ -51,6 +53,8 @@ class Opened:
         ------
         ConfigError
             If its configuration names rules, hours or columns that there are not.
+        DataError
+            If a partner has a time zone that there is not, or a weight below 0.
         """
         config = snapshot.config
         check_config(config)
@@ -151,8 +155,18 @@ class Opened:
         told = self.too_old(situation.moment)
         if told is not None:
             why = f"nobody is chosen by what is too old: {told}. It goes on once a new one is there"
-            return Outcome(Case(situation, self.way, number).decision(FALLBACK, why, evidence=dict(WAITING)))
+            return self._waits(situation, number, why)
         return decide(situation, way=self.way, number=number, credit=credit)
+
+    def decide_next(self, situation: Situation, *, number: int, credit: Mapping[str, float]) -> Outcome:
+        """Decide after an answer or a deadline, which is kept: where a rule or a score is at fault, the lead waits."""
+        try:
+            return self.decide(situation, number=number, credit=credit)
+        except (ConfigError, DataError, ModelError) as error:
+            return self._waits(situation, number, f"nobody can be chosen: {error}. It goes on once that is mended")
+
+    def _waits(self, situation: Situation, number: int, why: str) -> Outcome:
+        return Outcome(Case(situation, self.way, number).decision(FALLBACK, why, evidence=dict(WAITING)))
 
     def written(self, outcome: Outcome, *, moment: dt.datetime) -> dict[str, Any]:
         """Return what `Turn.record` is told of a decision: the offer or lead given with it, and who was considered."""
@@ -244,6 +258,13 @@ def _check_weights(snapshot: Snapshot) -> None:
         raise ConfigError(f"routing.policy.weights: the table partners has no column {name!r}")
     if found.dtype.kind not in "fiu":
         raise ConfigError(f"routing.policy.weights: the column {name!r} of partners holds no numbers; name another")
+    wrong = np.flatnonzero((found < 0) | np.isinf(found))
+    if len(wrong):
+        first = snapshot.partners.partner_id[wrong[0]]
+        raise DataError(
+            f"routing.policy.weights: {name} of {len(wrong)} partner(s), first {first}, is {found[wrong[0]]}; a weight "
+            "is a number from 0 on, and an empty one counts as 0"
+        )
 
 
 def _check_zones(snapshot: Snapshot) -> None:

@@ -42,7 +42,7 @@ class Candidates:
     load : array of shape (m,), optional
         Share of its capacity that a partner has used, by which ties are broken.
     weight : array of shape (m,), optional
-        Weights of round robin; by default they are equal.
+        Weights of round robin, NaN = 0; by default they are equal.
     credit : array of shape (m,), optional
         What round robin owes each of them, by default nothing (see `partnerml.routing._round_robin`).
     """
@@ -122,7 +122,7 @@ def choose(
     ModelError
         If a utility is not a number.
     DataError
-        If a weight of round robin is not a number, or negative.
+        If a weight of round robin is infinite or negative.
     """
     _check(candidates)
     acting, arm = config, CHAMPION
@@ -227,7 +227,9 @@ def _credit(candidates: Candidates) -> Floats:
 def _shares(candidates: Candidates) -> Floats:
     if candidates.weight is None:
         return _round_robin.shares(np.ones(len(candidates)))
-    weight = np.asarray(candidates.weight, dtype=np.float64)
+    given = np.asarray(candidates.weight, dtype=np.float64)
+    # one empty cell of a table must not stop the leads of everybody
+    weight = np.where(np.isnan(given), 0.0, given)
     _refuse(
         ~np.isfinite(weight) | (weight < 0),
         candidates,

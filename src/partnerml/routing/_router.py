@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import logging
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from partnerml.errors import ConfigError, DataError, InputError
+from partnerml.errors import ConfigError, DataError, InputError, ModelError
 from partnerml.moments import Moment
 from partnerml.moments import moment as zoned
 from partnerml.progress import Progress
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from partnerml.routing._decide import Outcome
     from partnerml.routing._turn import Latest, Turn
 
+_logger = logging.getLogger("partnerml")
 Payload = Mapping[str, Any] | Lead
 Leads = Any  # a DataFrame, or an iterable of payloads
 _MOST_DAYS = 3660
@@ -264,7 +266,8 @@ class Router:
     def expire(self, *, now: Moment | None = None) -> list[Decision]:
         """Let offers expire whose deadline has passed, and return the next decisions on their leads.
 
-        Leads that wait, since the snapshot was too old when their offer ended, are decided too if it is not any more.
+        Leads that wait, since the snapshot was too old or a rule failed when their offer ended, are decided too if that
+        is mended. What is wrong with one lead is told in the log and stops no other.
         """
         moment, opened = _moment(now), self._opened
         found = []
@@ -277,10 +280,13 @@ class Router:
                     found.append(after_answer(turn, opened))
         if opened.too_old(moment) is None:
             for lead_id in self.ledger.waiting():
-                with self.ledger.turn(lead_id, moment=moment) as turn:
-                    latest = turn.latest
-                    if latest is not None and is_due(latest, moment):
-                        found.append(follow(turn, opened, Lead.of_payload(latest.payload)))
+                try:
+                    with self.ledger.turn(lead_id, moment=moment) as turn:
+                        latest = turn.latest
+                        if latest is not None and is_due(latest, moment):
+                            found.append(follow(turn, opened, Lead.of_payload(latest.payload)))
+                except (ConfigError, DataError, ModelError) as error:
+                    _logger.error("lead %s still waits: %s", lead_id, error)
         return found
 
     def override(self, lead_id: str, partner_id: str, *, by: str, reason: str, now: Moment | None = None) -> Decision:

@@ -121,7 +121,9 @@ def after_answer(turn: Turn, opened: Opened) -> Decision:
     if latest.forgotten:  # there is nothing left to decide by
         return Decision.from_json(latest.text)
     _owe_again(turn, opened, Decision.from_json(latest.text), latest.offer.status)
-    return follow(turn, opened, Lead.of_payload(latest.payload))
+    lead = Lead.of_payload(latest.payload)
+    situation, credit = opened.situation_in(turn, lead), opened.credit_in(turn)
+    return follow(turn, opened, lead, outcome=opened.decide_next(situation, number=turn.number, credit=credit))
 
 
 def _owe_again(turn: Turn, opened: Opened, decision: Decision, status: str) -> None:
