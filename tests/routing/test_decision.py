@@ -1,5 +1,6 @@
 """A decision reads back as it was written, tells itself in words, and keeps others' names from a partner."""
 
+import dataclasses
 import datetime as dt
 import json
 
@@ -40,7 +41,7 @@ def test_tells_itself_in_words(decision):
         "partner Firm 1 (p1), 60.0 % to win",
         "won 9 of 14 telecom deals and leads",
         "0 of 5 open leads",
-        "next: p2, 40.0 % to win",
+        "next: p2, 40.0 % to win; chosen if worth 0.2 more\n",
         "of 4 partners 4 left",
         "policy greedy",
     ):
@@ -50,6 +51,52 @@ def test_tells_itself_in_words(decision):
 def test_alternatives_tell_how_far_they_were_behind(decision):
     assert [(other.partner_id, other.rank) for other in decision.alternatives] == [("p2", 2), ("p0", 3), ("p3", 4)]
     assert [other.behind for other in decision.alternatives] == pytest.approx([0.2, 0.4, 0.5])
+
+
+def test_what_would_have_changed_the_choice_is_what_it_lacked():
+    lead = {"lead_id": "l1", "created_at": AS_OF.isoformat()}
+    chances, prices = {"p0": 0.3, "p1": 0.6, "p2": 0.58}, {"p1": 0.1, "p2": 0.05}
+    with Router.open(snapshot(3, p=chances, prices=prices)) as router:
+        decision = router.route(lead, now=NOW)
+    assert decision.partner_id == "p2"
+    words = decision.words()
+    assert "  partner p2, 58.0 % to win, price 0.05\n" in words
+    # .6 - .1 is .5, and .58 - .05 is .53
+    assert "  next: p1, 60.0 % to win, price 0.1; chosen if worth 0.03 more\n" in words
+    assert "  next: p0, 30.0 % to win, price 0; chosen if worth 0.23 more\n" in words
+    assert decision.place_of("p1") == "rank 2 of 3 eligible; chosen if worth 0.03 more"
+    assert decision.place_of("p1", audience="partner") == "rank 2 of 3 eligible"
+    assert decision.place_of("p2") == f"it has the lead: {decision.why}"
+    assert decision.place_of("p9") == ""
+    with Router.open(snapshot(3, p={**chances, "p1": 0.63}, prices=prices)) as router:
+        assert router.route(lead, now=NOW).alternatives[0].behind == pytest.approx(0.0)
+    with Router.open(snapshot(3, p={**chances, "p1": 0.65}, prices=prices)) as router:
+        assert router.route(lead, now=NOW).partner_id == "p1"
+
+
+@pytest.mark.parametrize(
+    ("policy", "behind", "words"),
+    [
+        ("greedy", 0.0, "; as good"),
+        ("champion:greedy", 0.25, "; chosen if worth 0.25 more"),
+        ("softmax", 0.25, "; level if worth 0.25 more"),
+        ("challenger:softmax", -0.25, "; worth 0.25 more, but the draw chose otherwise"),
+        ("batch", -1234.5, "; worth 1,234.50 more, but others of the batch needed it"),
+        ("round_robin", 0.25, ""),
+        ("challenger:round_robin", 0.25, ""),
+    ],
+)
+def test_how_it_is_told_hangs_on_the_policy(decision, policy, behind, words):
+    other = dataclasses.replace(decision.alternatives[0], behind=behind)
+    told_of = dataclasses.replace(decision, policy=policy, alternatives=(other,))
+    assert f"  next: p2, 40.0 % to win{words}\n" in told_of.words()
+
+
+def test_a_funnel_is_told_once_and_one_partner_is_one():
+    with Router.open(snapshot(1)) as router:
+        lead = {"lead_id": "l1", "created_at": AS_OF.isoformat(), "excluded_partners": ["p0"]}
+        words = router.route(lead, now=NOW).words()
+    assert words.count("of 1 partner 1 by exclusions left out; 0 left") == 1
 
 
 def test_a_partner_sees_its_own_facts_and_nobody_else(decision):

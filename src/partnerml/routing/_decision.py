@@ -23,8 +23,11 @@ ASSIGNED, REGISTERED, OWNER, DUPLICATE, FALLBACK = (
 STATUSES = (ASSIGNED, REGISTERED, OWNER, DUPLICATE, FALLBACK)
 # those that give the lead to a partner who need not be asked: it holds it from then on
 HELD = (REGISTERED, OWNER)
+LEVEL = 1e-9  # utilities that differ by less are the same
 # the policy of a decision that a person made
 OVERRIDDEN = "override"
+# and of those that a batch was given out by
+BATCH = "batch"
 # the evidence of a fallback where nobody could be chosen, the snapshot being too old: a newer one decides
 WAITING = {"waits_for": "snapshot"}
 
@@ -191,16 +194,52 @@ class Decision:
             name = (names or {}).get(partner_id)
             return f"{name} ({partner_id})" if name else partner_id
 
+        # where nobody has a price, nothing is told of it
+        priced = any(price for price in (self.price, *(other.price for other in self.alternatives)))
         lines = [f"lead {self.lead_id}: {self.why}"]
         if self.partner_id is not None:
-            lines.append(f"  partner {called(self.partner_id)}" + _chance(self.p_win))
+            cost = f", price {_amount(self.price)}" if priced and self.price is not None else ""
+            lines.append(f"  partner {called(self.partner_id)}{_chance(self.p_win)}{cost}")
         lines += [f"  {fact}" for fact in self.facts]
         lines += [f"  {reason['effect']:+.2f} {reason['text']}" for reason in self.reasons]
-        lines += [f"  next: {called(other.partner_id)}{_chance(other.p_win)}" for other in self.alternatives]
-        if self.funnel:
-            lines.append(f"  {told(self.funnel)}")
+        for other in self.alternatives:
+            cost = f", price {_amount(other.price)}" if priced else ""
+            lines.append(f"  next: {called(other.partner_id)}{_chance(other.p_win)}{cost}{self._what_lacked(other)}")
+        funnel = told(self.funnel)
+        if funnel and funnel not in self.why:
+            lines.append(f"  {funnel}")
         lines.append(f"  {self.decision_id}, policy {self.policy}, model {self.model_version or 'none'}")
         return "\n".join(lines)
+
+    def _what_lacked(self, other: Alternative) -> str:
+        """Return in words what would have changed the choice in favour of another; nothing where turns are taken."""
+        kind = self.policy.rpartition(":")[2]
+        if kind == "round_robin":
+            return ""
+        if abs(other.behind) <= LEVEL * max(1.0, abs(other.utility)):
+            return "; as good"
+        if other.behind < 0.0:
+            whose = "others of the batch needed it" if kind == BATCH else "the draw chose otherwise"
+            return f"; worth {_amount(-other.behind)} more, but {whose}"
+        worth = f"worth {_amount(other.behind)} more"
+        return f"; chosen if {worth}" if kind == "greedy" else f"; level if {worth}"
+
+    def place_of(self, partner_id: str, *, audience: str = "vendor") -> str:
+        """Return where a partner stood in the decision, in words: its rank, and what it lacked; empty if unknown.
+
+        Parameters
+        ----------
+        partner_id : str
+        audience : {"vendor", "partner"}
+            Who reads it: a partner is told its rank alone, since what it lacked tells of the one that was chosen.
+        """
+        if partner_id == self.partner_id:
+            return f"it has the lead: {self.why}" if audience == "vendor" else "it has the lead"
+        other = next((other for other in self.alternatives if other.partner_id == partner_id), None)
+        if other is None:
+            return ""
+        lacked = self._what_lacked(other) if audience == "vendor" else ""
+        return f"rank {other.rank} of {self.n_eligible:,} eligible{lacked}"
 
     def for_partner(self, partner_id: str) -> dict[str, Any]:
         """Return what one partner may see: its own facts, and ranks without names.
@@ -234,7 +273,21 @@ def told(funnel: Sequence[Removed]) -> str:
         return ""
     start = funnel[0].removed + funnel[0].left
     steps = [f"{step.removed:,} by {step.rule}" for step in funnel if step.removed]
-    return f"of {start:,} partners " + (f"{', '.join(steps)} left out; " if steps else "") + f"{funnel[-1].left:,} left"
+    return (
+        f"of {counted(start, 'partner')} "
+        + (f"{', '.join(steps)} left out; " if steps else "")
+        + f"{funnel[-1].left:,} left"
+    )
+
+
+def counted(count: int, what: str) -> str:
+    """Return a count with its noun: 1 partner, 2 partners."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _amount(value: float) -> str:
+    """Return a worth or a price in words: money to the cent, chances to three digits."""
+    return f"{value:,.2f}" if abs(value) >= 100.0 else f"{value:.3g}"
 
 
 def _chance(p: float | None) -> str:
