@@ -199,13 +199,27 @@ def test_capacity_that_went_meanwhile_is_looked_at_again(monkeypatch):
         assert router.replay(decision.decision_id) == decision
 
 
-def test_when_those_who_hold_leads_exclusively_are_full_others_get_the_rest():
-    partners = [{"country": "DE", "max_open_leads": limit} for limit in (1, 5)]
+@pytest.mark.parametrize(
+    ("share", "wanted"),
+    [
+        ({}, ["p0", "p1", "p1"]),
+        ({"value": "b", "most": 1.0}, ["p0", "p1", "p1"]),
+        ({"value": "b", "least": 0.6}, ["p0", "p1", "p1"]),  # cannot be met by the auction: nobody waits for it
+        ({"value": "b", "most": 0.5}, ["", "p0", "p1"]),
+        ({"value": "a", "least": 0.5}, ["", "p0", "p1"]),
+    ],
+)
+def test_when_those_who_hold_leads_exclusively_are_full_others_get_the_rest(share, wanted):
+    partners = [{"country": "DE", "max_open_leads": limit, "tier": tier} for limit, tier in ((1, "a"), (5, "b"))]
     exclusive = {"partner_id": "p0", "country": "DE", "exclusive": True}
-    snap = snapshot(partners, territories=[exclusive, {"partner_id": "p1", "country": "DE"}], p={"p0": 0.2, "p1": 0.9})
-    with Router.open(snap) as router:
+    areas = [exclusive, {"partner_id": "p1", "country": "DE"}]
+    config = {"batch": {"shares": [{"column": "tier", **share}] if share else []}}
+    with Router.open(snapshot(partners, territories=areas, p={"p0": 0.2, "p1": 0.9}, config=config)) as router:
+        rehearsed = router.assign(leads(3, country="DE"), now=NOW, dry_run=True)
         batch = router.assign(leads(3, country="DE"), now=NOW)
-        assert sorted(d.partner_id for d in batch.decisions) == ["p0", "p1", "p1"]
+        assert sorted(d.partner_id or "" for d in batch.decisions) == wanted
+        assert (batch.given, batch.given_after) == (1, len(wanted) - 1 - wanted.count(""))
+        assert [d.to_json() for d in rehearsed.decisions] == [d.to_json() for d in batch.decisions]
         for decision in batch.decisions:
             assert router.replay(decision.decision_id) == decision
 

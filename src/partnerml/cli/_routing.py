@@ -195,6 +195,8 @@ def _of_batch(told: Mapping[str, Any]) -> str:
         f"{told['given']:,} given out at once, their utilities add up to {told['total']:,.2f}; no other way is better "
         f"by more than {100 * told['gap']:.3g} %; {_routed.plural(told['full_partners'], 'partner')} full"
     )
+    if told["given_after"]:
+        text += f"; of those left over {told['given_after']:,} were given out afterwards, one by one"
     return text + (f"; shares of groups cost {told['price_of_fairness']:,.2f}" if told["shares"] else "")
 
 

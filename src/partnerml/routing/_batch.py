@@ -3,7 +3,8 @@
 The candidates are found and scored as things stand when the batch begins; while that goes on the ledger is free for
 others. Each decision is then written in a turn in which capacity, duplicates and deals are looked at once more: a lead
 whose partner has no room any more, or that has become somebody's, is decided by itself as if it had come alone. So are,
-at the end, those that the auction left over: their only candidates may have been partners that hold them exclusively.
+at the end, those that the auction left over, as far as the shares of groups stay met: their only candidates may have
+been partners that hold them exclusively.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from partnerml.routing._opened import groups_of
 from partnerml.routing._precedence import precedence
 from partnerml.routing._pricing import PriceBook, id_of_prices
 from partnerml.routing._rehearsal import Behind, Rehearsal, in_ledger
-from partnerml.routing._shares import Share
+from partnerml.routing._shares import Share, SoFar
 from partnerml.routing._situation import Load
 from partnerml.routing._standing import TOGETHER, follow, latest_of, parts, standing
 
@@ -59,6 +60,8 @@ class Batch:
         In the order of the leads.
     given : int
         How many leads the auction gave out.
+    given_after : int
+        How many of those that it left over were then given to somebody, one by one.
     total, gap : float
         The sum of their utilities before prices, and by how much of the best possible sum it falls short at most.
     shares : tuple of Share
@@ -71,6 +74,7 @@ class Batch:
 
     decisions: tuple[Decision, ...]
     given: int
+    given_after: int
     total: float
     gap: float
     shares: tuple[Share, ...]
@@ -83,6 +87,7 @@ class Batch:
             "leads": len(self.decisions),
             "statuses": statuses(self.decisions),
             "given": self.given,
+            "given_after": self.given_after,
             "total": self.total,
             "gap": self.gap,
             "shares": [dataclasses.asdict(share) for share in self.shares],
@@ -157,14 +162,19 @@ def assign_all(
     chosen = (Chosen(int(row), seen, together) for row, seen in zip(solved.partner, candidates, strict=True))
     asked = {lead.lead_id for lead in free}
     each = [(lead, lead.lead_id in asked) for lead in leads]
-    kept = Rehearsed(ledger, Rehearsal(opened, fold, credit), moment) if dry_run else Written(ledger, opened, moment)
-    decisions: list[Decision | None] = []
+    so_far = SoFar(groups, solved.partner[solved.partner >= 0])
+    kept: _Kept = Written(ledger, opened, moment, so_far)
+    if dry_run:
+        kept = Rehearsed(ledger, Rehearsal(opened, fold, credit), moment, so_far)
+    found: list[Decision | LeftOver] = []
     for part in progress.track(list(parts(each)), "decisions", total=-(-len(leads) // TOGETHER)):
-        decisions += kept.decided([(lead, next(chosen) if is_asked else None) for lead, is_asked in part])
+        found += kept.decided([(lead, next(chosen) if is_asked else None) for lead, is_asked in part])
+    decisions, given_after = _with_left_over(kept, found)
     ids = opened.snapshot.partners.partner_id
     return Batch(
-        decisions=_with_left_over(kept, leads, decisions),
+        decisions=decisions,
         given=solved.given,
+        given_after=given_after,
         total=solved.total,
         gap=solved.gap,
         shares=solved.shares,
@@ -210,6 +220,23 @@ class Chosen:
     together: Together
 
 
+class LeftOver(NamedTuple):
+    """A lead that the auction gave to nobody, and that others than its candidates may get later."""
+
+    lead: Lead
+    chosen: Chosen
+
+
+class _Kept(Protocol):
+    """What becomes of decisions."""
+
+    def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | LeftOver]:
+        """Decide some leads by the auction where it says something, else as if they came alone."""
+
+    def at_last(self, leads: Sequence[LeftOver]) -> list[Decision]:
+        """Decide leads that the auction left over as if they came alone, as far as shares stay met."""
+
+
 def _free(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.datetime) -> list[Lead]:
     """Return the leads that have no decision yet and fall under no rule of engagement; nothing is written."""
     free = []
@@ -226,38 +253,40 @@ def _free(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.d
     return free
 
 
-def _with_left_over(
-    kept: Written | Rehearsed, leads: Sequence[Lead], decisions: Sequence[Decision | None]
-) -> tuple[Decision, ...]:
+def _with_left_over(kept: _Kept, found: Sequence[Decision | LeftOver]) -> tuple[tuple[Decision, ...], int]:
     """Decide the leads that the auction left over as if they came alone, once all others have their partners.
 
     Those who hold a lead exclusively were its only candidates; when they are full, others may get it.
+
+    Returns
+    -------
+    tuple of Decision
+        Of all leads.
+    int
+        How many of those that were left over somebody was given after all.
     """
-    found = list(decisions)
-    for part in parts([place for place, decision in enumerate(found) if decision is None]):
-        for place, decision in zip(part, kept.decided([(leads[place], None) for place in part]), strict=True):
-            found[place] = decision
-    return tuple(decision for decision in found if decision is not None)
+    places = [place for place, each in enumerate(found) if isinstance(each, LeftOver)]
+    last = [each for each in found if isinstance(each, LeftOver)]
+    late = dict(zip(places, (decision for part in parts(last) for decision in kept.at_last(part)), strict=True))
+    decisions = tuple(late[place] if isinstance(each, LeftOver) else each for place, each in enumerate(found))
+    return decisions, sum(decision.status == ASSIGNED for decision in late.values())
 
 
 class Written:
     """Decisions of a batch as the ledger keeps them."""
 
-    def __init__(self, ledger: Ledger, opened: Opened, moment: dt.datetime) -> None:
-        self._ledger, self._opened, self._moment = ledger, opened, moment
+    def __init__(self, ledger: Ledger, opened: Opened, moment: dt.datetime, so_far: SoFar) -> None:
+        self._ledger, self._opened, self._moment, self._so_far = ledger, opened, moment, so_far
 
-    def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | None]:
-        """Decide some leads in one turn: by the auction where it says something, else as if they came alone.
-
-        Returns
-        -------
-        list of Decision or None
-            None for a lead that is left over.
-        """
+    def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | LeftOver]:
         with self._ledger.turn(moment=self._moment) as turn:
             return [self._decided(turn, lead, chosen) for lead, chosen in leads]
 
-    def _decided(self, turn: Turn, lead: Lead, chosen: Chosen | None) -> Decision | None:
+    def at_last(self, leads: Sequence[LeftOver]) -> list[Decision]:
+        with self._ledger.turn(moment=self._moment) as turn:
+            return [self._at_last(turn, *each) for each in leads]
+
+    def _decided(self, turn: Turn, lead: Lead, chosen: Chosen | None) -> Decision | LeftOver:
         turn.look_at(lead.lead_id)
         stands = standing(turn, lead)
         if stands is not None:
@@ -266,23 +295,37 @@ class Written:
             return follow(turn, self._opened, lead)
         case = Case(self._opened.situation_in(turn, lead), self._opened.way, turn.number)
         if _is_left_over(case, chosen):
-            return None
+            return LeftOver(lead, chosen)
         return follow(turn, self._opened, lead, outcome=_by_auction(case, chosen))
+
+    def _at_last(self, turn: Turn, lead: Lead, chosen: Chosen) -> Decision:
+        turn.look_at(lead.lead_id)
+        stands = standing(turn, lead)
+        if stands is not None:
+            return stands
+        case = Case(self._opened.situation_in(turn, lead), self._opened.way, turn.number)
+        outcome = self._opened.decide(case.situation, number=case.number, credit=self._opened.credit_in(turn))
+        return follow(turn, self._opened, lead, outcome=_within(self._so_far, outcome, case, chosen))
 
 
 class Rehearsed:
     """Decisions of a batch that nobody keeps."""
 
-    def __init__(self, ledger: Ledger, rehearsal: Rehearsal, moment: dt.datetime) -> None:
-        self._ledger, self._rehearsal, self._moment = ledger, rehearsal, moment
+    def __init__(self, ledger: Ledger, rehearsal: Rehearsal, moment: dt.datetime, so_far: SoFar) -> None:
+        self._ledger, self._rehearsal, self._moment, self._so_far = ledger, rehearsal, moment, so_far
 
-    def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | None]:
-        """Decide some leads, as `Written.decided` does."""
-        asked = [lead for lead, _ in leads]
-        found = in_ledger(self._ledger, self._rehearsal.opened, asked, moment=self._moment)
-        return [self._decided(*each, behind) for each, behind in zip(leads, found, strict=True)]
+    def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | LeftOver]:
+        behind = self._behind([lead for lead, _ in leads])
+        return [self._decided(*each, past) for each, past in zip(leads, behind, strict=True)]
 
-    def _decided(self, lead: Lead, chosen: Chosen | None, behind: Behind) -> Decision | None:
+    def at_last(self, leads: Sequence[LeftOver]) -> list[Decision]:
+        behind = self._behind([each.lead for each in leads])
+        return [self._at_last(*each, past) for each, past in zip(leads, behind, strict=True)]
+
+    def _behind(self, leads: Sequence[Lead]) -> list[Behind]:
+        return in_ledger(self._ledger, self._rehearsal.opened, leads, moment=self._moment)
+
+    def _decided(self, lead: Lead, chosen: Chosen | None, behind: Behind) -> Decision | LeftOver:
         if behind.stands is not None:
             return behind.stands
         past = behind.past
@@ -290,14 +333,28 @@ class Rehearsed:
         if chosen is None or past.number:
             return self._rehearsal.take(case)
         if _is_left_over(case, chosen):
-            return None
+            return LeftOver(lead, chosen)
         return self._rehearsal.take(case, _by_auction(case, chosen))
+
+    def _at_last(self, lead: Lead, chosen: Chosen, behind: Behind) -> Decision:
+        if behind.stands is not None:
+            return behind.stands
+        case = self._rehearsal.case(lead, self._moment, matches=behind.matches, past=behind.past)
+        return self._rehearsal.take(case, _within(self._so_far, self._rehearsal.decide(case), case, chosen))
+
+
+def _within(so_far: SoFar, outcome: Outcome, case: Case, chosen: Chosen) -> Outcome:
+    """Return a decision on a lead that was left over, or that nobody gets it where a share would be missed for it."""
+    if outcome.decision.status != ASSIGNED:
+        return outcome
+    row = case.situation.snapshot.partners.row(str(outcome.decision.partner_id))
+    assert row is not None, "it was chosen of this snapshot"
+    return outcome if so_far.takes(row) else Outcome(left_over(case, chosen))
 
 
 def _is_left_over(case: Case, chosen: Chosen) -> bool:
     """Tell whether the auction gave a lead to nobody, and others than its candidates may get it later."""
-    nobody_has = chosen.row < 0 and chosen.looked.n_eligible > 0 and not case.situation.config.batch.shares
-    return nobody_has and precedence(case.situation) is None
+    return chosen.row < 0 and chosen.looked.n_eligible > 0 and precedence(case.situation) is None
 
 
 def _by_auction(case: Case, chosen: Chosen) -> Outcome | None:

@@ -114,9 +114,7 @@ class Rehearsal:
 
     def take(self, case: Case, outcome: Outcome | None = None) -> Decision:
         """Take a decision for made: one that was found elsewhere, or that of the policy."""
-        if outcome is None:
-            # whatever the age of the snapshot: a past day is made up anew by the one in use
-            outcome = decide(case.situation, way=case.way, number=case.number, credit=self._credit)
+        outcome = self.decide(case) if outcome is None else outcome
         lead, moment = case.situation.lead, case.situation.moment
         self._take(self.opened.written(outcome, moment=moment), lead.lead_id)
         self._credit |= outcome.credit or {}
@@ -126,6 +124,11 @@ class Rehearsal:
         self._known.add([row])
         self._partners.append(outcome.decision.partner_id)
         return outcome.decision
+
+    def decide(self, case: Case) -> Outcome:
+        """Return the decision of the policy, which is not taken yet."""
+        # whatever the age of the snapshot: a past day is made up anew by the one in use
+        return decide(case.situation, way=case.way, number=case.number, credit=self._credit)
 
     def _load(self, moment: dt.datetime) -> Load:
         capacity = self.opened.way.capacity

@@ -22,7 +22,7 @@ import numpy as np
 
 from partnerml.config import ShareConfig
 from partnerml.errors import ConfigError
-from partnerml.pairs._arrays import Bools, Floats
+from partnerml.pairs._arrays import Bools, Floats, Ints
 from partnerml.routing._certificate import Problem
 
 if TYPE_CHECKING:
@@ -124,6 +124,34 @@ class Shared:
     solution: Solution
     groups: tuple[Share, ...]
     price: float
+
+
+class SoFar:
+    """What groups have been given, while leads that an auction left over are given out one by one.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    rows : array of int
+        Of the partners that were given a lead, one for each lead.
+    """
+
+    def __init__(self, groups: Sequence[Group], rows: Ints) -> None:
+        self._groups, self._given = groups, len(rows)
+        self._leads = [int(group.members[rows].sum()) for group in groups]
+
+    def takes(self, row: int) -> bool:
+        """Count a lead for a partner, unless a share that is met would be missed for it, or one would be exceeded more.
+
+        A group that lacks leads already has nobody with room for them: others are not to wait for it.
+        """
+        leads = [count + int(group.members[row]) for group, count in zip(self._groups, self._leads, strict=True)]
+        for group, before, after in zip(self._groups, self._leads, leads, strict=True):
+            was, would = _missing(group, before, self._given), _missing(group, after, self._given + 1)
+            if was <= 0 and (would > 0 or would < was):
+                return False
+        self._leads, self._given = leads, self._given + 1
+        return True
 
 
 def share_out(problem: Problem, groups: Sequence[Group], solve: Solve) -> Shared:
