@@ -48,6 +48,14 @@ def decided(lead, **more):
         ("GmbH", "gmbh"),
         ("The Limited", "the limited"),
         ("z o.o.", "z oo"),
+        ("n/a", None),
+        ("N.A.", None),
+        ("Unknown Ltd", None),
+        ("- not provided -", None),
+        ("Private Person", None),
+        ("Company", None),
+        ("Keine Angabe", None),
+        ("Unknown Pleasures", "unknown pleasures"),
         ("!!!", None),
         ("", None),
         (None, None),
@@ -162,6 +170,8 @@ def match(row):
         ({"account_name": "Acme Tools", "country": "DE"}, {"account_name": "Acme Tools", "country": "AT"}),
         ({"account_name": "Acme Tools"}, {"account_name": "Acme Pools"}),
         ({"domain": "gmail.com"}, {"domain": "gmail.com"}),
+        ({"account_name": "Unknown"}, {"account_name": "unknown"}),
+        ({"account_name": "n/a", "country": "DE"}, {"account_name": "N.A.", "country": "DE"}),
         ({"account_id": "a1"}, {"account_id": "A1"}),
         ({}, {}),
         (ACME, {"lead_id": "L", "account_id": "a1"}),
@@ -277,6 +287,13 @@ def test_a_deal_is_protected_for_a_time(more, moment, wanted):
         {"account_id": "a1"}, partners=partners, deals=[deal(**{"account_id": "a1", **more})], moment=moment
     )
     assert (found is not None) is wanted
+
+
+def test_no_deal_is_found_by_what_is_no_name():
+    for name, found in (("Unknown", None), ("Unknown Pleasures", "registered_deal")):
+        accounts = [{"account_id": "a9", "name": name}]
+        told = decided({"account_name": name.lower()}, deals=[deal(account_id="a9")], accounts=accounts)
+        assert (told and told.status) == found
 
 
 def test_the_first_registered_wins():

@@ -44,6 +44,21 @@ _LEGAL_FORMS = frozenset(
 )
 # those that stand in front, too: PT Acme, Oy Acme
 _IN_FRONT = frozenset(("ab", "oao", "ooo", "oy", "pao", "pt", "sarl", "sas", "sia", "spa", "srl", "uab", "zao"))
+# what stands in a form where nobody knew, or wished to tell, the name: two such leads have nothing in common; folded
+_NO_NAMES = frozenset(
+    (
+        *("unknown", "na", "n a", "none", "null", "nil", "nan", "undefined", "missing", "empty", "blank", "tbd", "tba"),
+        *("tbc", "to be determined", "to be confirmed", "test", "tests", "testing", "test company", "test account"),
+        *("test lead", "dummy", "asdf", "qwerty", "xx", "xxx", "xxxx", "no name", "noname", "no company", "company"),
+        *("company name", "my company", "your company", "not provided", "not available", "not applicable"),
+        *("not specified", "not known", "not given", "not disclosed", "undisclosed", "confidential", "anonymous"),
+        *("private", "private person", "private individual", "private customer", "individual", "self"),
+        *("self employed", "selfemployed", "freelance", "freelancer", "unbekannt", "keine", "keine angabe"),
+        *("keine angaben", "privat", "privatperson", "privatkunde", "selbstandig", "inconnu", "particulier"),
+        *("non renseigne", "desconocido", "ninguno", "ninguna", "sin nombre", "particular", "sconosciuto"),
+        *("privato", "desconhecido", "nenhum", "onbekend", "geen", "okand", "ukendt", "nieznany", "brak"),
+    )
+)
 _FILLERS = frozenset(("and", "und", "et", "og", "och", "the"))
 _SPOLKA = re.compile(r"\b(?:sp(?:[oó][lł]ka)?\.? ?z ?o\.? ?o|z ?o\. ?o)\b\.?", re.IGNORECASE)
 # single letters that dots or slashes hold together: G.m.b.H., S.p.A., A/S
@@ -58,14 +73,15 @@ _SPECIAL = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe
 def normalised(name: str | None) -> str | None:
     """Return the name of a company without case, accents, punctuation and legal form; None where nothing is left.
 
-    Of a name that consists of such words alone, all of them are kept: they are all that tells it from others.
+    Of a name that consists of such words alone, all of them are kept: they are all that tells it from others. A text
+    that stands for no name (*unknown*, *n/a*, *test*) is none.
 
     Examples
     --------
     >>> normalised("Müller & Söhne G.m.b.H."), normalised("MULLER SOHNE")
     ('muller sohne', 'muller sohne')
-    >>> normalised("The Limited Company")
-    'the limited company'
+    >>> normalised("The Limited Company"), normalised("N/A")
+    ('the limited company', None)
     """
     if name is None:
         return None
@@ -76,7 +92,8 @@ def normalised(name: str | None) -> str | None:
     )
     words = letters.split()
     told = [word for word in _without_form(words) if word not in _FILLERS]
-    return " ".join(told or words) or None
+    found = " ".join(told or words)
+    return found if found and not {found, " ".join(words)} & _NO_NAMES else None
 
 
 def _without_spolka(name: str) -> str:
