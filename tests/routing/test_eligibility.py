@@ -175,6 +175,47 @@ def test_rules_say_what_the_oracle_says(world, lead):
         assert all(failed.evidence for failed in why_not(s, rules, row))
 
 
+@settings(max_examples=60, deadline=None)
+@given(worlds(), LEADS, LEADS)
+def test_what_a_partner_reads_says_nothing_of_the_lead(world, lead, other):
+    """Of two leads that it may not have for one reason it reads the same, whatever sets them apart."""
+    cases = [of_world(world, each) for each in (lead, other)]
+    for row, _ in enumerate(cases[0].snapshot.partners.partner_id):
+        one, two = (why_not(s, rules_of(s.config), row, audience="partner") for s in cases)
+        assert [failed.rule for failed in one] == [
+            failed.rule for failed in why_not(cases[0], rules_of(cases[0].config), row)[:1]
+        ]
+        if one and two and one[0].rule == two[0].rule:
+            assert one == two
+
+
+def test_a_partner_reads_its_own_side():
+    partners = [
+        {"verticals": ["retail"]},
+        {"languages": ["de", "fr"]},
+        {"min_deal_amount": 5000.0},
+        {"tier": "silver"},
+        {},
+        {"flags": ["compliance"]},
+    ]
+    area = {"partner_id": "p4", "country": "FR"}
+    lead = {"country": "DE", "vertical": "mining", "languages": ["it"], "amount": 1813.84}
+    s = situation(lead, partners, territories=[area], config={"tiers": {"gold": 1000}})
+    read = [why_not(s, rules_of(s.config), row, audience="partner") for row in range(len(partners))]
+    assert [(failed.rule, failed.evidence) for (failed,) in read] == [
+        ("vertical", "it takes retail"),
+        ("language", "it speaks de, fr"),
+        ("deal_size", "it takes deals from 5,000.00"),
+        ("tier", "its tier is silver"),
+        ("territory", "its territories are FR"),
+        ("flags", "it has the flag compliance"),
+    ]
+    closed = situation({**lead, "consent": False}, known=s.snapshot)
+    assert [why_not(closed, rules_of(closed.config), row, audience="partner")[0].rule for row in range(6)] == [
+        "consent"
+    ] * 6
+
+
 @settings(max_examples=50, deadline=None)
 @given(histories())
 def test_what_is_kept_of_one_lead_is_not_said_of_another(history):

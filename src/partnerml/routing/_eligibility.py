@@ -115,10 +115,11 @@ class _Left:
         return _Left(self._everybody, len(rows), rows=rows)
 
 
-def why_not(situation: Situation, rules: Sequence[Rule], row: int) -> tuple[Failed, ...]:
+def why_not(situation: Situation, rules: Sequence[Rule], row: int, *, audience: str = "vendor") -> tuple[Failed, ...]:
     """Return every rule that keeps one partner out, in order; none if it is eligible.
 
-    The evidence tells facts of that partner and of the lead only: the partner may read it.
+    The evidence tells facts of that partner and of the lead only. The partner itself is told the first rule alone, with
+    its own facts: the lead is none of its business.
 
     Parameters
     ----------
@@ -126,11 +127,15 @@ def why_not(situation: Situation, rules: Sequence[Rule], row: int) -> tuple[Fail
     rules : sequence of Rule
     row : int
         Of the partner in the snapshot.
+    audience : {"vendor", "partner"}
+        Who reads it.
     """
     masks = {rule.name: rule.mask(situation) for rule in rules}
     failed = [rule for rule in rules if not rule.narrows and not masks[rule.name][row]]
     if not failed:
         failed = _narrowed_out(rules, masks, row, len(situation.snapshot))
+    if audience == "partner":
+        return tuple(Failed(rule.name, rule.words, rule.own(situation, row)) for rule in failed[:1])
     return tuple(Failed(rule.name, rule.words, rule.failed(situation, row)) for rule in failed)
 
 

@@ -140,9 +140,12 @@ def _territory_words(s: Situation, row: int) -> str:
     missing = sorted(unsaid(s))
     lacking = f" and does not tell its {_listed(missing)}" if missing else ""
     blind = "; it fails for want of coordinates alone" if _no_coordinates(s)[row] else ""
+    return f"{_own_territories(s, row)}; {lead}{lacking}{blind}"
+
+
+def _own_territories(s: Situation, row: int) -> str:
     own = territory_words(s, row)
-    told = f"its territories are {_listed(own)}" if own else "none of its territories is valid at the time"
-    return f"{told}; {lead}{lacking}{blind}"
+    return f"its territories are {_listed(own)}" if own else "none of its territories is valid at the time"
 
 
 def _exclusive(s: Situation) -> Bools:
@@ -160,8 +163,12 @@ def _takes_vertical(s: Situation) -> Bools:
 
 
 def _vertical_words(s: Situation, row: int) -> str:
+    return f"{_own_verticals(s, row)}; {_of_lead(s, 'vertical', 'vertical')}"
+
+
+def _own_verticals(s: Situation, row: int) -> str:
     own = _names(s.snapshot.facts.verticals, s.snapshot.facts.vocabularies["verticals"].index, row)
-    return f"it takes {_listed(own)}; {_of_lead(s, 'vertical', 'vertical')}"
+    return f"it takes {_listed(own)}"
 
 
 def _is_certified(s: Situation) -> Bools:
@@ -185,6 +192,13 @@ def _is_certified(s: Situation) -> Bools:
 
 def _certification_words(s: Situation, row: int) -> str:
     return "; ".join(filter(None, (_lacking(s, row, name) for name in s.lead.get("required_certifications", ()))))
+
+
+def _own_certifications(s: Situation, row: int) -> str:
+    held = s.snapshot.certifications
+    own = np.flatnonzero(held.row == row)
+    names = sorted({held.names[code] for code in held.code[own[s.index.certified.hold(s.now, own)]].tolist()})
+    return f"it holds {_listed(names)}" if names else "it holds no certification at the time"
 
 
 def _lacking(s: Situation, row: int, name: str) -> str:
@@ -213,8 +227,12 @@ def _speaks(s: Situation) -> Bools:
 
 
 def _language_words(s: Situation, row: int) -> str:
+    return f"{_own_languages(s, row)}; {_of_lead(s, 'languages', 'language')}"
+
+
+def _own_languages(s: Situation, row: int) -> str:
     own = _names(s.snapshot.facts.languages, s.snapshot.facts.vocabularies["languages"].index, row)
-    return f"it speaks {_listed(own)}; {_of_lead(s, 'languages', 'language')}"
+    return f"it speaks {_listed(own)}"
 
 
 def _names(lists: Lists, index: Mapping[str, int], row: int) -> list[str]:
@@ -249,9 +267,13 @@ def _takes_size_among(s: Situation, rows: Any) -> Bools:
 
 
 def _size_words(s: Situation, row: int) -> str:
+    return f"{_own_sizes(s, row)}; {_amount_words(s)}"
+
+
+def _own_sizes(s: Situation, row: int) -> str:
     low, high = (limits[row] for limits in (s.snapshot.partners.min_deal_amount, s.snapshot.partners.max_deal_amount))
     limits = [f"{word} {limit:,.2f}" for word, limit in (("from", low), ("up to", high)) if not np.isnan(limit)]
-    return f"it takes deals {' '.join(limits)}; {_amount_words(s)}"
+    return f"it takes deals {' '.join(limits)}"
 
 
 def _amount_words(s: Situation) -> str:
@@ -280,7 +302,11 @@ def _tier_words(s: Situation, row: int) -> str:
     amount = s.lead.get("amount")
     asked = [least for least in s.config.tiers.values() if amount is None or least <= amount]
     those = [name for name, least in s.config.tiers.items() if least >= max(asked, default=0.0)]
-    return f"its tier is {s.snapshot.partners.tier[row]}; {_amount_words(s)}, and is for {_listed(sorted(those))}"
+    return f"{_own_tier(s, row)}; {_amount_words(s)}, and is for {_listed(sorted(those))}"
+
+
+def _own_tier(s: Situation, row: int) -> str:
+    return f"its tier is {s.snapshot.partners.tier[row]}"
 
 
 def _is_at_work(s: Situation) -> Bools:
@@ -330,9 +356,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
                 "is a partner at the time: has joined and not left",
                 _is_member,
                 _membership_words,
+                _membership_words,
                 reads=(),
             ),
-            Rule("pause", "takes leads at the time: is not paused", _is_active, _pause_words, reads=()),
+            Rule("pause", "takes leads at the time: is not paused", _is_active, _pause_words, _pause_words, reads=()),
             Rule(
                 "consent",
                 "may be told of the lead: its consent is not refused",
@@ -347,12 +374,20 @@ RULES: Mapping[str, Rule] = MappingProxyType(
                 lambda s, row: "the lead excludes it",
                 reads=("excluded_partners",),
             ),
-            Rule("flags", "has none of the flags in `routing.flags`", _has_no_flag, _flag_words, reads=()),
+            Rule(
+                "flags",
+                "has none of the flags that keep partners out",
+                _has_no_flag,
+                _flag_words,
+                _flag_words,
+                reads=(),
+            ),
             Rule(
                 "territory",
                 "covers the lead's place",
                 _covers_place,
                 _territory_words,
+                _own_territories,
                 apart={"territory_no_coordinates": _no_coordinates},
                 reads=_PLACE,
             ),
@@ -361,6 +396,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
                 "takes the lead's vertical, or one above it",
                 _takes_vertical,
                 _vertical_words,
+                _own_verticals,
                 reads=("vertical",),
             ),
             Rule(
@@ -368,25 +404,43 @@ RULES: Mapping[str, Rule] = MappingProxyType(
                 "holds every certification that is asked for",
                 _is_certified,
                 _certification_words,
+                _own_certifications,
                 reads=("required_certifications",),
             ),
-            Rule("language", "speaks one of the lead's languages", _speaks, _language_words, reads=("languages",)),
+            Rule(
+                "language",
+                "speaks one of the lead's languages",
+                _speaks,
+                _language_words,
+                _own_languages,
+                reads=("languages",),
+            ),
             Rule(
                 "deal_size",
                 "takes deals of the lead's amount",
                 _takes_size,
                 _size_words,
+                _own_sizes,
                 reads=("amount",),
                 among=_takes_size_among,
             ),
             Rule(
                 "tier",
-                "has a tier for the lead's amount, by `routing.tiers`",
+                "has a tier for the lead's amount",
                 _has_tier,
                 _tier_words,
+                _own_tier,
                 reads=("amount",),
             ),
-            Rule("business_hours", "is at work at the time", _is_at_work, _hours_words, enabled=False, reads=()),
+            Rule(
+                "business_hours",
+                "is at work at the time",
+                _is_at_work,
+                _hours_words,
+                _hours_words,
+                enabled=False,
+                reads=(),
+            ),
             Rule(
                 "had_before",
                 "has not had the lead before",
@@ -399,6 +453,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
                 "capacity",
                 "has room today, this week and among its open leads",
                 _has_capacity,
+                _capacity_words,
                 _capacity_words,
                 reads=(),
                 among=_has_capacity_among,

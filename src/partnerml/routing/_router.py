@@ -347,7 +347,8 @@ class Router:
         partner_id : str
         now : moment, optional
         audience : {"vendor", "partner"}
-            Who reads it: a partner is told nothing about others.
+            Who reads it: a partner is told the first rule that it does not pass and its own facts, nothing about the
+            lead or others.
 
         Raises
         ------
@@ -368,7 +369,7 @@ class Router:
         # a lead that is another one come again is offered to nobody, not even who has the other
         if found is not None and (found.status == DUPLICATE or found.partner_id != partner_id):
             return (Failed(found.status, "the lead is free", found.words if audience == "vendor" else found.anonymous),)
-        return why_not(situation, opened.way.rules, row)
+        return why_not(situation, opened.way.rules, row, audience=audience)
 
     def decision(self, decision_id: str) -> Decision:
         """Return a decision of the ledger, as it was given."""

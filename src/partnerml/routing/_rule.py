@@ -39,8 +39,11 @@ class Rule:
         Takes a `Situation` and returns which of its partners pass: an array of bool of shape (n,), in the order of
         ``situation.snapshot.partners``.
     failed : callable, optional
-        Takes a `Situation` and the row of a partner who does not pass, and returns why in words. That partner may get
-        to read it: it tells the partner's own facts and the lead's, and nothing of any other partner.
+        Takes a `Situation` and the row of a partner who does not pass, and returns why in words, for those who run the
+        programme: the partner's facts and the lead's.
+    own : callable, optional
+        The same for that partner itself, which may not know the lead: its own facts, nothing of the lead or of others.
+        By default it reads the `words` of the rule alone.
     enabled : bool
         Whether it is asked where the configuration does not say.
     narrows : bool
@@ -65,6 +68,7 @@ class Rule:
     words: str
     passes: Mask
     failed: Callable[[Situation, int], str] = _no_evidence
+    own: Callable[[Situation, int], str] = _no_evidence
     enabled: bool = True
     narrows: bool = False
     apart: Mapping[str, Mask] = dataclasses.field(default_factory=dict)

@@ -119,7 +119,11 @@ def _named(name: str, key: str) -> Rule:
         )
     among = None if found.among is None else _guarded(name, found.among)
     return dataclasses.replace(
-        found, passes=_guarded(name, found.passes), failed=_guarded(name, found.failed), among=among
+        found,
+        passes=_guarded(name, found.passes),
+        failed=_guarded(name, found.failed),
+        own=_guarded(name, found.own),
+        among=among,
     )
 
 
