@@ -10,6 +10,8 @@ from rapidfuzz import fuzz
 from tests.routing.made_up import AS_OF, snapshot
 from tests.routing.situations import situation
 
+from partnerml.errors import InputError
+from partnerml.routing import Router
 from partnerml.routing._lead import Lead
 from partnerml.routing._names import FREE_MAIL, Names, domain_key, likeness, normalised
 from partnerml.routing._precedence import keys_of, precedence
@@ -346,3 +348,33 @@ def test_copies_with_other_prices_share_what_was_indexed():
     known = snapshot(3, leads=[{"lead_id": "L0", "created_at": YESTERDAY, "partner_id": "p0", **ACME}])
     assert decided(ACME, known=known.with_prices([0.1, 0.2, 0.3])).duplicate_of == "L0"
     assert decided(ACME, known=known).duplicate_of == "L0"
+
+
+def test_an_older_lead_that_is_sent_later_has_not_come_again():
+    row = {"lead_id": "L0", "partner_id": "p1", "created_at": YESTERDAY, **ACME}
+    found = decided({**ACME, "created_at": YESTERDAY - DAY}, matches=[match(row)])
+    assert found.words.startswith("it is the same as the lead L0 of 2026-05-31, which was decided before (same account")
+    assert "come again" in decided({**ACME, "created_at": YESTERDAY}, matches=[match(row)]).words
+
+
+def test_of_a_lead_that_was_closed_it_is_told_how_and_when_the_next_one_counts():
+    first = {"lead_id": "c1", "created_at": AS_OF.isoformat(), **ACME}
+    with Router.open(snapshot(3)) as router:
+        made = router.route(first, now=AS_OF)
+        router.respond(made.offer_id, "accepted", now=AS_OF)
+        again = router.route({**first, "lead_id": "c2"}, now=AS_OF)
+        assert again.why.endswith(f"partner {made.partner_id} has it")
+        router.outcome("c1", "won", amount=9, now=AS_OF + dt.timedelta(hours=20))
+        with pytest.raises(InputError, match=r"New business is a new lead; within routing\.duplicates\.window"):
+            router.override("c1", "p2", by="Ada", reason="so", now=AS_OF + DAY)
+        late = router.route({**first, "lead_id": "c3"}, now=AS_OF + DAY)
+        assert late.status == "duplicate"
+        assert late.why.endswith(
+            f"partner {made.partner_id} closed it as won on 2026-06-01; a lead of this company is a new one once none "
+            "has come for 90 days, and until then override gives it to somebody"
+        )
+        # what became of the lead later is not what was known
+        router.outcome("c1", "lost", now=AS_OF + dt.timedelta(hours=30))
+        assert router.replay(late.decision_id).to_json() == late.to_json()
+        assert router.replay(again.decision_id).to_json() == again.to_json()
+        assert router.override("c3", "p2", by="Ada", reason="so", now=AS_OF + DAY).partner_id == "p2"

@@ -359,6 +359,13 @@ class Ledger:
             rows = connection.execute(queries.FIRST_DECIDED, {"start": micros(start), "end": micros(end)})
             return [(row.document, row.payload) for row in rows]
 
+    def considered(self, start: dt.datetime, end: dt.datetime, *, most: int) -> list[tuple[str, Vector]]:
+        """Return payload and vector of the leads that were first decided in ``[start, end]``: the latest, in order."""
+        with self._database.reading() as connection:
+            query = queries.CONSIDERED.limit(most)
+            rows = connection.execute(query, {"start": micros(start), "end": micros(end)}).all()
+        return [(row.payload, Vector.unpacked(row.vector)) for row in reversed(rows)]
+
     def audit(self) -> list[str]:
         """Return what in the ledger is not as it must be: nothing, unless somebody else has written into it.
 
@@ -374,8 +381,8 @@ def _matches(connection: Any, stored: str | None) -> list[Match]:
     if stored is None:
         return []
     pairs = json.loads(stored)
-    rows = {row.lead: row for row in queries.many(connection, queries.LEADS_NUMBERED, [lead for lead, _ in pairs])}
-    return [match_of(rows[lead], partner) for lead, partner in pairs]
+    rows = {row.lead: row for row in queries.many(connection, queries.LEADS_NUMBERED, [pair[0] for pair in pairs])}
+    return [match_of(rows[lead], *who) for lead, *who in pairs]
 
 
 def _credit(connection: Any, last: int) -> dict[str, float]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 # by what two are the same, the surest first
 _BY = ("lead", "account", "domain", "name")
+_ONE_DAY = dt.timedelta(days=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,15 +124,33 @@ def _duplicate(situation: Situation, keys: Keys) -> Precedence | None:
     match, same = min(
         found, key=lambda pair: (pair[1].rank, pair[0].partner_id is None, pair[0].created_at, pair[0].lead_id)
     )
-    has = f"partner {match.partner_id} has it" if match.partner_id else "no partner has it"
     return Precedence(
         status=DUPLICATE,
         partner_id=match.partner_id,
         duplicate_of=match.lead_id,
         deal_id=None,
         evidence={**same.evidence, "created_at": match.created_at.isoformat()},
-        words=f"it is the lead {match.lead_id} of {_day(match.created_at)} come again ({same.words}); {has}",
+        words=f"{_same_as(match, keys.created_at)} ({same.words}); {_became(match, config.window)}",
         anonymous="it is another lead come again",
+    )
+
+
+def _same_as(match: Match, created_at: dt.datetime | None) -> str:
+    """Return which lead another one is; one that is older, and was sent later, has not come again."""
+    if created_at is not None and created_at < match.created_at:
+        return f"it is the same as the lead {match.lead_id} of {_day(match.created_at)}, which was decided before"
+    return f"it is the lead {match.lead_id} of {_day(match.created_at)} come again"
+
+
+def _became(match: Match, window: dt.timedelta) -> str:
+    """Return who has the other lead; of a closed one what became of it, and when a lead of the company is a new one."""
+    if match.partner_id is None:
+        return "no partner has it"
+    if match.outcome is None or match.closed_at is None:
+        return f"partner {match.partner_id} has it"
+    return (
+        f"partner {match.partner_id} closed it as {match.outcome} on {_day(match.closed_at)}; a lead of this company "
+        f"is a new one once none has come for {window / _ONE_DAY:g} days, and until then override gives it to somebody"
     )
 
 

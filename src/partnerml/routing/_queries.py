@@ -66,6 +66,18 @@ FIRST_DECIDED = (
     )
     .order_by(decisions.seq)
 )
+# the latest first, of which so many are asked for
+CONSIDERED = (
+    sa.select(leads.payload, tables.vectors.c.vector)
+    .select_from(tables.decisions.join(tables.leads).join(tables.vectors, tables.vectors.c.seq == decisions.seq))
+    .where(
+        decisions.number == 0,
+        decisions.forgotten == 0,
+        decisions.decided_at >= bindparam("start"),
+        decisions.decided_at <= bindparam("end"),
+    )
+    .order_by(decisions.seq.desc())
+)
 OFFERS = (
     sa.select(tables.offers, leads.lead_id, decisions.number)
     .select_from(tables.offers.join(tables.leads).join(tables.decisions, decisions.seq == offers.seq))
@@ -116,7 +128,7 @@ LEADS_AFTER = Ready(
     .where(leads.lead > bindparam("last"), leads.created_at >= bindparam("since"), leads.forgotten == 0)
     .order_by(leads.lead)
 )
-HOLDERS = sa.select(offers.lead, offers.partner_id).where(
+HOLDERS = sa.select(offers.lead, offers.partner_id, offers.outcome, offers.closed_at).where(
     offers.lead.in_(bindparam("those", expanding=True)), offers.status.in_(HOLDING)
 )
 _later, _original = tables.decisions.alias().c, tables.leads.alias()

@@ -58,6 +58,9 @@ class Match:
     name : str or None
         Of the company, normalised (`partnerml.routing._names.normalised`).
     country : str or None
+    outcome : str or None
+        ``won``, ``lost`` or ``cancelled``, where the partner has closed it; of leads of the ledger.
+    closed_at : datetime or None
     """
 
     lead_id: str
@@ -67,6 +70,8 @@ class Match:
     domain: str | None = None
     name: str | None = None
     country: str | None = None
+    outcome: str | None = None
+    closed_at: dt.datetime | None = None
 
 
 class Beforehand(NamedTuple):

@@ -33,7 +33,7 @@ from partnerml.routing._offers import (
     checked_amount,
     closing,
 )
-from partnerml.routing._schema import micros, moment_of
+from partnerml.routing._schema import maybe_moment, micros, moment_of
 from partnerml.routing._situation import Load, Match
 from partnerml.routing._writer import Writer
 
@@ -94,7 +94,7 @@ class Turn:
         self.lead_id = None if lead_id is None else queries.checked_id(lead_id, "lead_id")
         self._found: Any = None
         self._offers: list[tuple[Any, Offer]] | None = None
-        self._matched: list[tuple[int, str | None]] = []
+        self._matched: list[tuple[Any, ...]] = []
 
     @property
     def _writes(self) -> Writer:
@@ -161,15 +161,15 @@ class Turn:
         like = known.like(keys, since=micros(since), threshold=name_threshold)
         partners = self._partners_of([row.lead for row in like if row.lead_id != self.lead_id])
         rows = [row for row in like if row.lead in partners]
-        self._matched = [(row.lead, partners[row.lead]) for row in rows]
-        return [match_of(row, partners[row.lead]) for row in rows]
+        self._matched = [(row.lead, *partners[row.lead]) for row in rows]
+        return [match_of(row, *partners[row.lead]) for row in rows]
 
     def _forgets(self) -> int:
         """Return how many leads have been forgotten."""
         return int((self._found or self.connection.execute(queries.FORGETS).one()).forgets)
 
-    def _partners_of(self, numbers: list[int]) -> dict[int, str | None]:
-        """Return who has some leads.
+    def _partners_of(self, numbers: list[int]) -> dict[int, tuple[Any, ...]]:
+        """Return who has some leads; of those that are closed, their outcome and when as well.
 
         A lead that is another one come again is with whoever has that one now. It is left out where that one has been
         forgotten: then nobody has it or is asked about it, and it must not keep the next one from being routed.
@@ -183,9 +183,13 @@ class Turn:
             copies |= found
             asked = [row.original for row in found.values() if row.original and row.original not in copies]
         first = {number: _followed(number, copies) for number in numbers}
-        held = dict(queries.many(self.connection, queries.HOLDERS, sorted({at for at, _ in first.values()})))
+        at_last = sorted({at for at, _ in first.values()})
+        held = {
+            row.lead: (row.partner_id,) if row.outcome is None else (row.partner_id, row.outcome, row.closed_at)
+            for row in queries.many(self.connection, queries.HOLDERS, at_last)
+        }
         return {
-            number: held.get(at, None if copy is None else copy.partner_id)
+            number: held.get(at, (None if copy is None else copy.partner_id,))
             for number, (at, copy) in first.items()
             if copy is None or not copy.forgotten
         }
@@ -270,7 +274,11 @@ class Turn:
             raise InternalError(f"{holder.told}; another offer of it would be a second one")
         closed = next((past for past in self.offers if past.outcome is not None), None)
         if closed is not None and (offer is not None or held is not None):
-            raise InputError(f"{closed.told}; it is closed and goes to nobody else; enter new business as a new lead")
+            raise InputError(
+                f"{closed.told}; it is closed and goes to nobody else. New business is a new lead; within "
+                "routing.duplicates.window of this one it counts as the same come again, and override gives it to whom "
+                "you name"
+            )
 
     def _lead_number(self, payload: str | None, keys: Keys | None) -> int:
         if self._lead is not None:
@@ -447,7 +455,7 @@ def _followed(number: int, copies: Mapping[int, Any]) -> tuple[int, Any]:
     return number, None
 
 
-def match_of(row: Any, partner_id: str | None) -> Match:
+def match_of(row: Any, partner_id: str | None, outcome: str | None = None, closed_at: int | None = None) -> Match:
     """Return an earlier lead as a value."""
     return Match(
         lead_id=row.lead_id,
@@ -457,4 +465,6 @@ def match_of(row: Any, partner_id: str | None) -> Match:
         domain=row.domain,
         name=row.name,
         country=row.country,
+        outcome=outcome,
+        closed_at=maybe_moment(closed_at),
     )
