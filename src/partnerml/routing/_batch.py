@@ -28,7 +28,7 @@ from partnerml.routing._decide import (
     ranked,
     reasoned,
 )
-from partnerml.routing._decision import ASSIGNED, Decision, statuses
+from partnerml.routing._decision import ASSIGNED, Decision, counted, statuses
 from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._opened import groups_of
 from partnerml.routing._precedence import precedence
@@ -376,8 +376,8 @@ def left_over(case: Case, chosen: Chosen) -> Decision:
     if not seen.n_eligible:
         return case.decision("fallback", nobody(seen.funnel), funnel=seen.funnel, **chosen.together.told())
     why = (
-        f"{seen.n_eligible:,} partners may get it, and other leads of the batch are worth more with those that have "
-        "room, or the shares of groups leave them none; a person decides"
+        f"{counted(seen.n_eligible, 'partner')} may get it, and other leads of the batch are worth more with those that "
+        "have room, or the shares of groups leave them none; a person decides"
     )
     return case.decision("fallback", why, funnel=seen.funnel, n_eligible=seen.n_eligible, **chosen.together.told())
 

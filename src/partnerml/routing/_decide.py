@@ -145,9 +145,8 @@ def decide(situation: Situation, *, way: Way, number: int = 0, credit: Mapping[s
         return Outcome(engaged(case, found))
     limit = situation.config.offers.limit
     if len(situation.had) >= limit:
-        why = (
-            f"it was offered to {len(situation.had)} partners, as many as routing.offers.limit allows; a person decides"
-        )
+        asked = kinds.counted(len(situation.had), "partner")
+        why = f"it was offered to {asked}, as many as routing.offers.limit allows; a person decides"
         return Outcome(case.decision(kinds.FALLBACK, why, evidence={"offered_to": sorted(situation.had)}))
     allowed = eligible(situation, way.rules)
     if not len(allowed.rows):
