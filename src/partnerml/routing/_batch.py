@@ -376,8 +376,8 @@ def left_over(case: Case, chosen: Chosen) -> Decision:
     if not seen.n_eligible:
         return case.decision("fallback", nobody(seen.funnel), funnel=seen.funnel, **chosen.together.told())
     why = (
-        f"{counted(seen.n_eligible, 'partner')} may get it, and other leads of the batch are worth more with those that "
-        "have room, or the shares of groups leave them none; a person decides"
+        f"{counted(seen.n_eligible, 'partner')} may get it, and other leads of the batch are worth more with those "
+        "that have room, or the shares of groups leave them none; a person decides"
     )
     return case.decision("fallback", why, funnel=seen.funnel, n_eligible=seen.n_eligible, **chosen.together.told())
 
