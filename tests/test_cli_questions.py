@@ -1,7 +1,16 @@
 """The commands that ask the ledger: what they print is what the library returns."""
 
+import json
 
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from tests.routing import made_up
 from tests.test_cli_routing import NOW, a_lead, config, leads, partnerml, routed, told
+
+from partnerml import Ecosystem
+from partnerml.routing import Ledger, Router
+from partnerml.routing._decision_files import write_export
 
 __all__ = ["config", "routed"]
 
@@ -17,3 +26,102 @@ def test_the_queue_is_empty_until_nobody_is_left(config, routed):
         assert part in shown
     told("override", "-c", config, "l7", "p1", "--by", "Ada", "--reason", "knows them", *NOW)
     assert told("queue", "-c", config) == {"leads": []}
+
+
+def test_the_history_of_a_lead_tells_who_said_what_and_why(config, routed):
+    told("respond", "-c", config, routed["offer_id"], "declined", "--by", "Ada", "--reason", "no time", *NOW)
+    events = told("history", "-c", config, "l1")["history"]
+    assert [event["what"] for event in events] == ["decided", "offered", "declined", "decided", "offered"]
+    assert (events[2]["by"], events[2]["reason"], events[2]["at"]) == ("Ada", "no time", "2026-06-01T09:00:00+00:00")
+    shown = partnerml("history", "-c", config, "l1").stdout
+    for part in ("Lead l1", "decided: assigned", "declined", "no time", "2026-06-01 09:00"):
+        assert part in shown
+    unknown = partnerml("history", "-c", config, "l9")
+    assert (unknown.exit_code, "lead 'l9' was never routed" in unknown.stderr) == (2, True)
+
+
+def test_what_a_partner_gives_back_goes_to_the_next(config, routed):
+    told("respond", "-c", config, routed["offer_id"], "accepted", *NOW)
+    done = partnerml("withdraw", "-c", config, routed["offer_id"], "--by", "Ada", "--reason", "gave it back", *NOW)
+    assert done.exit_code == 0, done.stderr
+    assert f"offer {routed['offer_id']} is withdrawn; where the lead stands now:" in done.stdout
+    assert "partner Firm 2 (p2)" in done.stdout
+    assert "gave it back" in [event["reason"] for event in told("history", "-c", config, "l1")["history"]]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize("what", ["assignments", "decisions", "vectors"])
+def test_an_export_reads_back_as_the_ledger_has_it(config, routed, what, ending):
+    out = config.parent / f"x.{ending}"
+    assert told("export", what, "-c", config, "--out", out) == {"what": what, "rows": 1, "path": str(out)}
+    with Ledger.open(f"sqlite:///{config.parent / 'out' / 'ledger.db'}") as ledger:
+        (wanted,) = ledger.export(what).to_dict("records")
+    found = pd.read_parquet(out) if ending == "parquet" else pd.read_csv(out)
+    assert list(found.columns) == list(wanted)
+    (row,) = found.to_dict("records")
+    for name, value in wanted.items():
+        got = row[name]
+        if ending == "csv" and isinstance(got, str) and got.startswith("["):
+            assert json.loads(got) == list(value)
+        elif isinstance(value, list) or hasattr(value, "tolist"):
+            assert [dict(item) if isinstance(item, dict) else item for item in got] == list(value)
+        elif pd.isna(value):
+            assert pd.isna(got)
+        else:
+            assert (pd.Timestamp(got) if isinstance(value, pd.Timestamp) else got) == value
+
+
+def test_types_of_an_export_do_not_hang_on_its_values(tmp_path):
+    with Router.open(made_up.snapshot(2)) as router:
+        for what in ("assignments", "decisions", "vectors"):
+            write_export(router.ledger.export(what), tmp_path / f"{what}-none.parquet")
+        router.route({"lead_id": "l1"}, now=made_up.AS_OF)
+        for what in ("assignments", "decisions", "vectors"):
+            write_export(router.ledger.export(what), tmp_path / f"{what}.parquet")
+            schemas = [pq.read_schema(tmp_path / f"{what}{more}.parquet") for more in ("", "-none")]
+            assert schemas[0] == schemas[1]
+
+
+def test_what_was_exported_is_a_second_source_of_assignments(config, routed):
+    data = config.parent / "data"
+    data.mkdir()
+    pd.DataFrame({"partner_id": ["p0", "p1"]}).to_csv(data / "partners.csv", index=False)
+    pd.DataFrame({"lead_id": ["l0", "l1"], "created_at": ["2026-05-01", "2026-06-01"]}).to_csv(
+        data / "leads.csv", index=False
+    )
+    own = {"lead_id": ["l0"], "partner_id": ["p0"], "assigned_at": ["2026-05-01"]}
+    pd.DataFrame(own).to_csv(data / "assignments.csv", index=False)
+    told("export", "assignments", "-c", config, "--out", config.parent / "routed.parquet")
+    config.write_text(
+        "data:\n  source: data/\n  sources: {routed: routed.parquet}\n  tables:\n"
+        "    partners: {from: partners}\n    leads: {from: leads}\n"
+        "    assignments: [{from: assignments}, {from: routed}]\n"
+    )
+    with Ecosystem.open(config) as eco:
+        rows = eco.table("assignments").to_pandas().sort_values("lead_id")
+        assert rows["partner_id"].tolist() == ["p0", "p1"]
+        assert rows["propensity"].tolist()[1:] == [1.0]
+
+
+def test_a_day_by_other_rules_is_set_beside_the_day_that_was(config, routed):
+    same = told("simulate", "-c", config, "2026-06-01")
+    assert (same["leads"], same["changed"], same["of_batch"], same["changes"]) == (1, 0, 0, [])
+    other = ("--set", "routing.policy.kind=round_robin")
+    out = config.parent / "beside.csv"
+    (row,) = told("simulate", "-c", config, "2026-06-01", *other, "--out", out)["changes"]
+    assert (row["was_partner_id"], row["would_partner_id"]) == ("p1", "p2")
+    assert pd.read_csv(out)["would_partner_id"].tolist() == ["p2"]
+    shown = partnerml("simulate", "-c", config, "2026-06-01", *other).stdout
+    for part in ("What would change", "Firm 1 (p1)", "Firm 2 (p2)", "1 lead: 1 would go otherwise"):
+        assert part in shown
+    assert len(told("history", "-c", config, "l1")["history"]) == 2
+    none = partnerml("simulate", "-c", config, "2026-05-01")
+    assert (none.exit_code, "there is nothing to simulate" in none.stderr) == (2, True)
+
+
+def test_of_a_day_that_ran_as_a_batch_it_is_told(config):
+    file = leads(config.parent, [a_lead(number) for number in range(3)])
+    told("route", "-c", config, "--leads", file, "--out", config.parent / "d.csv", "--mode", "batch", *NOW)
+    done = partnerml("simulate", "-c", config, "2026-06-01", "--json")
+    assert json.loads(done.stdout)["of_batch"] == 3
+    assert "3 of 3 decisions were of a batch" in done.stderr

@@ -14,9 +14,9 @@ from partnerml.cli import _show
 from partnerml.cli._app import MOMENT, Result, Session, command
 from partnerml.cli._card import card
 from partnerml.cli._features import features
-from partnerml.cli._ledger import expire, forget, outcomes, override, respond
+from partnerml.cli._ledger import expire, forget, outcomes, override, respond, withdraw
 from partnerml.cli._outreach import outreach
-from partnerml.cli._questions import queue
+from partnerml.cli._questions import export, history, queue, simulate
 from partnerml.cli._routing import publish, replay, route, why_not
 from partnerml.errors import ConfigError, DataError, NoChampionError
 
@@ -323,6 +323,7 @@ def _several(eco: Ecosystem, name: str) -> Sequence[Task]:
 
 COMMANDS = (
     *(init, validate, features, train, card, score, rollback, outreach),
-    *(publish, route, respond, expire, override, queue, why_not, replay, outcomes, forget),
+    *(publish, route, respond, withdraw, expire, override, queue, why_not, replay),
+    *(simulate, history, export, outcomes, forget),
     *(nightly, report, demo),
 )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from partnerml.cli import _routed, _show
-from partnerml.cli._app import Result, Session, command
+from partnerml.cli._app import MOMENT, Result, Session, command
+from partnerml.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +50,116 @@ def queue(session: Session) -> Result:
         _show.say(console, '  give one with: partnerml override LEAD_ID PARTNER_ID --by "..." --reason "..."')
 
     return Result({"leads": found}, show)
+
+
+@command("history")
+@click.argument("lead_id")
+def history(session: Session, *, lead_id: str) -> Result:
+    """Tell everything that happened to a lead, in order: decisions, offers, answers, outcomes, who said so and why.
+
+    \b
+    Example:
+      partnerml history L00021242
+    """  # noqa: D301
+    with _routed.ledger_of(session) as (_, ledger):
+        found = rows_of(ledger.history(lead_id))
+    if not found:
+        raise InputError(f"lead {lead_id!r} was never routed: there is nothing of it in the ledger")
+
+    def show(console: Console) -> None:
+        shown = _show.table(f"Lead {lead_id}", "when", "what", "partner", "id", "by", "why")
+        for row in found:
+            words = row["what"] if row["status"] is None else f"{row['what']}: {row['status'].replace('_', ' ')}"
+            told = (words, row["partner_id"], row["offer_id"] or row["decision_id"], row["by"], row["reason"])
+            _show.add(shown, _minute(row["at"]), *("" if cell is None else cell for cell in told))
+        console.print(shown)
+
+    return Result({"lead_id": lead_id, "history": found}, show)
+
+
+@command("export")
+@click.argument("what", type=click.Choice(["assignments", "decisions", "vectors"]))
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="PATH", help="Where it goes: .parquet or .csv."
+)
+def export(session: Session, *, what: str, out: Path) -> Result:
+    """Write what training and evaluation learn from: all that the ledger holds, as a table.
+
+    assignments: the canonical table, with answers, outcomes and propensities. decisions: each with what was expected
+    of it. vectors: who each policy chose from, and with what probabilities.
+
+    \b
+    Example:
+      partnerml export assignments --out routed.parquet
+    """  # noqa: D301
+    from partnerml.routing._decision_files import check_export, write_export
+
+    check_export(out)
+    with _routed.ledger_of(session) as (_, ledger):
+        frame = ledger.export(what)
+    write_export(frame, out)
+
+    def show(console: Console) -> None:
+        _show.path(console, f"{len(frame):,} rows of {what}", out)
+
+    return Result({"what": what, "rows": len(frame), "path": out}, show)
+
+
+@command("simulate")
+@click.argument("day", type=MOMENT)
+@click.option("--days", type=click.IntRange(min=1), default=1, show_default=True, help="How many days.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Where all rows go, changed or not: .parquet or .csv.",
+)
+def simulate(session: Session, *, day: dt.datetime, days: int, out: Path | None) -> Result:
+    """Set who got the leads of a past day beside who would have got them by the rules of the configuration.
+
+    As it is now, published or not: try rules with --set. The leads come as they came, from what partners held when the
+    day began; partners are supposed to keep what they would have been offered. Nothing is written into the ledger.
+
+    \b
+    Examples:
+      partnerml simulate 2026-06-01
+      partnerml simulate 2026-06-01 --days 7 --set routing.rules.language.enabled=false --out beside.csv
+    """  # noqa: D301
+    from partnerml.routing._decision_files import check_export, write_export
+
+    if out is not None:
+        check_export(out)
+    with _routed.router_of(session, tried=True) as (_, router):
+        frame = router.simulate(day, days=days, progress=session.progress)
+        names = _routed.names_of(router.snapshot)
+    if out is not None:
+        write_export(frame, out)
+    changed = rows_of(frame[frame["changed"]])
+    document = {
+        "day": day, "days": days, "leads": len(frame), "changed": len(changed),
+        "of_batch": frame.attrs["of_batch"], "changes": changed, "path": out,
+    }  # fmt: skip
+
+    def show(console: Console) -> None:
+        if changed:
+            shown = _show.table("What would change", "lead", "was", "would be", "why")
+            for row in changed[:_SHOWN]:
+                was, would = (_who(row, side, names) for side in ("was", "would"))
+                _show.add(shown, row["lead_id"], was, would, row["would_why"])
+            console.print(shown)
+            _more(console, len(changed))
+        _show.say(console, f"{_routed.plural(len(frame), 'lead')}: {len(changed):,} would go otherwise")
+        if out is not None:
+            _show.path(console, "all of them", out)
+
+    return Result(document, show)
+
+
+def _who(row: dict[str, Any], side: str, names: dict[str, str]) -> str:
+    """Return who gets a lead, or why nobody does."""
+    partner, status = row[f"{side}_partner_id"], str(row[f"{side}_status"]).replace("_", " ")
+    called = "" if partner is None else f"{names[partner]} ({partner})" if partner in names else str(partner)
+    return called if status == "assigned" else f"{status} {called}".strip()
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
-"""Decisions as files: Parquet and CSV with the columns of decisions, JSON lines with all that a decision tells."""
+"""Decisions, and what a ledger exports, as files: Parquet and CSV; JSON lines with all that a decision tells."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from partnerml.errors import ConfigError, SourceError
 from partnerml.routing._decision import Decision
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 COLUMNS = (
@@ -23,6 +25,7 @@ COLUMNS = (
     *("utility", "propensity", "explores", "n_eligible", "funnel", "alternatives", "reasons", "policy"),
     *("model_version", "snapshot_id", "decided_at", "seed"),
 )
+_LISTS = ("probability", "p_win", "utility", "free")  # of vectors, beside the partners
 
 
 def check_ending(path: str | Path) -> None:
@@ -79,6 +82,85 @@ def write_decisions(decisions: Sequence[Decision], path: str | Path) -> Path:
     file = Path(path)
     _WRITERS[str(_ending(file))](decisions, file)
     return file
+
+
+def write_export(frame: pd.DataFrame, path: str | Path) -> Path:
+    """Write what a ledger exports, whole or not at all, with types that do not hang on which values there are.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of `Ledger.export`.
+    path : str or Path
+        ``.parquet``, or ``.csv``, in which lists are JSON, and null stands for a number without end.
+
+    Raises
+    ------
+    ConfigError
+        If the name of the file has another ending.
+    """
+    import pyarrow as pa
+
+    file = Path(path)
+    check_export(file)
+    types = _types_of(frame)
+    rows = [{name: _plain(row[name], types[name]) for name in types} for row in frame.to_dict("records")]
+    if file.name.lower().endswith(".parquet"):
+        return outputs.write_parquet(pa.Table.from_pylist(rows, schema=pa.schema(types)), file)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(types)
+    writer.writerows([_cell(_ended(value)) for value in row.values()] for row in rows)
+    return outputs.write_text(file, buffer.getvalue())
+
+
+def check_export(file: Path) -> None:
+    """Refuse a file that an export cannot be written to.
+
+    Raises
+    ------
+    ConfigError
+        If its name does not end as it must.
+    """
+    if not file.name.lower().endswith((".parquet", ".csv")):
+        raise ConfigError(f"{file}: an export is written to .parquet or .csv; give the file one of these endings")
+
+
+def _types_of(frame: pd.DataFrame) -> dict[str, pa.DataType]:
+    """Return the type of each column: that of decisions, of vectors, or what the column itself says."""
+    import pyarrow as pa
+
+    kinds = {"f": pa.float64(), "i": pa.int64(), "b": pa.bool_(), "M": pa.timestamp("us", tz="UTC")}
+    found = {str(name): kinds.get(frame[name].dtype.kind, pa.string()) for name in frame.columns}
+    of_decisions, numbers = _schema(), pa.list_(pa.float64())
+    if "number" in found:
+        return {
+            name: of_decisions.field(name).type if name in of_decisions.names else kind for name, kind in found.items()
+        } | {"number": pa.int64(), "forgotten": pa.bool_()}
+    if "free" in found:
+        return found | {"partner_id": pa.list_(pa.string())} | dict.fromkeys(_LISTS, numbers)
+    return found
+
+
+def _plain(value: Any, type_: pa.DataType) -> Any:
+    """Return a value of a table as Arrow and JSON have it."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if pa.types.is_list(type_):
+        return list(value)
+    if pd.isna(value):
+        return None
+    if isinstance(value, pd.Timestamp):
+        return value.to_pydatetime()
+    return int(value) if pa.types.is_integer(type_) else value
+
+
+def _ended(value: Any) -> Any:
+    """Return a value for JSON, which has no word for a number without end."""
+    if not isinstance(value, list):
+        return value
+    return [None if isinstance(item, float) and math.isinf(item) else item for item in value]
 
 
 def write_rejects(rows: Iterable[tuple[Mapping[str, Any], str]], path: str | Path) -> Path | None:

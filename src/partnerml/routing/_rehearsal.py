@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from partnerml.errors import InputError
 from partnerml.routing._capacity import Aligned, Entry, Fold
 from partnerml.routing._decide import Case, decide
-from partnerml.routing._decision import Decision
+from partnerml.routing._decision import BATCH, Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._matches import Known
 from partnerml.routing._offers import ASKED, EXPIRED, HELD, OFFERED, units_of
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from partnerml.routing._situation import Load, Match
     from partnerml.routing._turn import Turn
 
+_logger = logging.getLogger("partnerml")
 _END = dt.datetime.max.replace(tzinfo=dt.UTC)
 _COMPARED = ("status", "partner_id", "p_win", "why")
 
@@ -184,6 +186,14 @@ def simulated(
         raise InputError(
             f"no lead was decided from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC: there is nothing to simulate"
         )
+    batched = sum(was.policy == BATCH for was, _ in past)
+    if batched:
+        _logger.warning(
+            "%s of %s decisions were of a batch, which gave out many leads at once: here they come one by one, so that "
+            "some change by the same rules too",
+            f"{batched:,}",
+            f"{len(past):,}",
+        )
     state = ledger.state_at(past[0][0].decision_id)
     rehearsal = Rehearsal(opened, state.fold, dict(state.credit))
     # those of the period are decided anew, and of later ones nobody knew, whenever they came
@@ -193,7 +203,9 @@ def simulated(
         (behind,) = in_ledger(ledger, opened, [lead], moment=was.decided_at)
         known = [match for match in behind.matches if match.lead_id not in later]
         would.append(rehearsal.route(lead, was.decided_at, matches=known))
-    return beside([was for was, _ in past], would)
+    found = beside([was for was, _ in past], would)
+    found.attrs["of_batch"] = batched
+    return found
 
 
 def in_ledger(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.datetime) -> list[Behind]:
