@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,17 @@ if TYPE_CHECKING:
 __all__ = ["publish", "routed_by", "snapshot_of", "snapshots_folder"]
 
 TASK = "close"
+NO_PRICES = (
+    "routing.hold_back needs prices, and none were found yet: nothing is held back until partnerml reprice has run"
+)
 _logger = logging.getLogger("partnerml")
 _OPEN = "open"
 
 
 def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) -> Path:
     """Write a snapshot of an ecosystem and its close model, make it the one to route by, and return its folder.
+
+    Prices that were published last (`Router.reprice`) are carried on.
 
     Parameters
     ----------
@@ -53,16 +59,21 @@ def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) 
         If no model of close was ever trained.
     """
     from partnerml.routing._opened import Opened, check_config, check_snapshot
+    from partnerml.routing._pricing import PriceBook
     from partnerml.routing._snapshot import Snapshot
     from partnerml.routing._snapshot_files import publish_current
 
     told = progress or Progress.silent()
     check_config(eco.config.routing)  # before features are built, which takes minutes
-    snapshot = snapshot_of(eco, as_of=as_of, progress=told)
+    folder = snapshots_folder(eco.config)
+    last = PriceBook(folder).published()
+    prices = {} if last is None else last.by_partner
+    snapshot = snapshot_of(eco, as_of=as_of, prices=prices, progress=told)
     check_snapshot(snapshot)
     _warn_of_weights(snapshot)
+    if snapshot.config.hold_back and last is None:
+        _logger.warning(NO_PRICES)
     with told.stage("writing the snapshot"):
-        folder = snapshots_folder(eco.config)
         written = snapshot.write(folder)
     with told.stage("opening it as a router does"):
         Opened.of(Snapshot.open(written))
@@ -90,7 +101,12 @@ def snapshots_folder(config: Config) -> Path:
 
 
 def snapshot_of(
-    eco: Ecosystem, *, as_of: Moment, model: Model | None = None, progress: Progress | None = None
+    eco: Ecosystem,
+    *,
+    as_of: Moment,
+    model: Model | None = None,
+    prices: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
 ) -> Snapshot:
     """Return the snapshot of an ecosystem, in memory.
 
@@ -101,6 +117,8 @@ def snapshot_of(
         00:00 UTC of the day.
     model : Model, optional
         Of close; by default the champion of the registry, and where none was promoted the challenger.
+    prices : mapping of str to float, optional
+        What a unit of the capacity of partners costs, in units of utility; 0 for those not named.
     progress : Progress, optional
     """
     from partnerml.routing._scorer import ModelScorer
@@ -128,6 +146,7 @@ def snapshot_of(
             assignments=_table(eco, "assignments"),
             held=_held(eco, at),
             scorer=scorer,
+            prices=[(prices or {}).get(partner, 0.0) for partner in known.partner_id],
             known=known,
             config=eco.config.routing,
             versions=versions | {"model_version": model.version},

@@ -10,6 +10,8 @@ from partnerml.config import Config
 from partnerml.errors import ConfigError, DataError
 from partnerml.publishing import publish, snapshots_folder
 from partnerml.routing import Router
+from partnerml.routing._pricing import PriceBook, Prices
+from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._snapshot_files import current
 
 WEIGHED = {"policy": {"kind": "round_robin", "weights": "share"}}
@@ -21,9 +23,11 @@ def published(tmp_path, monkeypatch):
 
     def published(partners, **routing):
         config = Config.model_validate({"output": str(tmp_path), "routing": routing})
-        monkeypatch.setattr(
-            publishing, "snapshot_of", lambda eco, **_: snapshot(partners, config=eco.config.routing, cells=[])
-        )
+
+        def made(eco, *, prices, **_):
+            return snapshot(partners, config=eco.config.routing, cells=[], prices=prices)
+
+        monkeypatch.setattr(publishing, "snapshot_of", made)
         publish(SimpleNamespace(config=config), as_of=AS_OF)
         return snapshots_folder(config)
 
@@ -74,3 +78,17 @@ def test_an_empty_weight_is_told_and_counts_as_nothing(published, caplog):
 def test_a_weight_that_is_none_is_refused(published, weight):
     with pytest.raises(DataError, match=f"share of 1 partner.s., first p1, is {weight}"):
         published([{"share": 2.0}, {"share": weight}], **WEIGHED)
+
+
+def test_prices_that_were_found_are_carried_on(published, caplog):
+    folder = published([{}] * 3, hold_back=True)
+    assert "routing.hold_back needs prices, and none were found yet" in caplog.text
+    caplog.clear()
+    PriceBook(folder).publish(Prices(AS_OF, leads=5, expected=9, by_partner={"p1": 0.25, "gone": 0.5}))
+    published([{}] * 2, hold_back=True)
+    assert caplog.text == ""
+    assert Snapshot.open(folder / "current").prices.tolist() == [0.0, 0.25]
+    with Router.open(folder / "current") as router:
+        decision = router.route({"lead_id": "l1"}, now=AS_OF)
+        assert decision.prices_id is None  # those of the snapshot itself
+        assert router.replay(decision.decision_id) == decision

@@ -17,7 +17,7 @@ from partnerml.cli._features import features
 from partnerml.cli._ledger import expire, forget, outcomes, override, respond, withdraw
 from partnerml.cli._outreach import outreach
 from partnerml.cli._questions import export, history, queue, simulate
-from partnerml.cli._routing import publish, replay, route, why_not
+from partnerml.cli._routing import publish, replay, reprice, route, why_not
 from partnerml.errors import ConfigError, DataError, NoChampionError
 
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ def _several(eco: Ecosystem, name: str) -> Sequence[Task]:
 
 COMMANDS = (
     *(init, validate, features, train, card, score, rollback, outreach),
-    *(publish, route, respond, withdraw, expire, override, queue, why_not, replay),
+    *(publish, reprice, route, respond, withdraw, expire, override, queue, why_not, replay),
     *(simulate, history, export, outcomes, forget),
     *(nightly, report, demo),
 )

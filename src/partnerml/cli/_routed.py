@@ -67,7 +67,8 @@ def router_of(session: Session, *, tried: bool = False) -> Iterator[tuple[Config
         snapshot: Snapshot | Path = current
         if tried:
             snapshot = dataclasses.replace(Snapshot.open(current), config=config.routing)
-        router = Router.open(snapshot, ledger=config.ledger_url)
+        # those that follow have the prices that were found last, whatever rules they try
+        router = Router.open(snapshot, ledger=config.ledger_url, source=current)
     with router:
         _warn_of_changes(router.snapshot.config, config.routing)
         yield config, router

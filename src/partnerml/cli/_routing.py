@@ -31,8 +31,9 @@ _Row = tuple[Mapping[str, Any], str]
 def publish(session: Session, *, as_of: dt.datetime) -> Result:
     """Write all that routing needs as one folder, and make it the one to route by: OUT/snapshots/ID/.
 
-    Partners, territories, deals, the model of close (its champion, or the rates of peers where there is none) and the
-    section routing of the configuration. Running routers follow OUT/snapshots/current.
+    Partners, territories, deals, the model of close that was trained (its champion, else its challenger; where there
+    were too few outcomes for a model, the rates of peers that train close has registered), the prices that were found
+    last, and the section routing of the configuration. Running routers follow OUT/snapshots/current.
 
     \b
     Example:
@@ -44,6 +45,56 @@ def publish(session: Session, *, as_of: dt.datetime) -> Result:
         folder = publishing.publish(eco, as_of=as_of, progress=session.progress)
     document = {"as_of": as_of, "snapshot_id": folder.name, "path": folder}
     return Result(document, lambda console: _show.path(console, f"snapshot {folder.name}", folder))
+
+
+@command("reprice")
+@click.option(
+    "--expected", type=click.IntRange(min=1), metavar="N",
+    help="How many leads are to come until capacity is renewed [default: as many as came in those days].",
+)  # fmt: skip
+@click.option(
+    "--days", type=click.FloatRange(min=0, min_open=True, max=3660), default=7, show_default=True, metavar="D",
+    help="How far back leads of the ledger count.",
+)  # fmt: skip
+@_routed.now_option
+def reprice(session: Session, *, expected: int | None, days: float, now: dt.datetime | None) -> Result:
+    """Find what partners' capacity is worth to leads to come, by late leads of the ledger, for all who route.
+
+    A lead then goes where its utility less the price is highest. Run it every few hundred leads, and after a night;
+    routers take the prices up when they look for a new snapshot, commands at once. Without OUT/snapshots/prices/
+    current.json there are none.
+
+    
+    Example:
+      partnerml reprice --days 7
+    """
+    from partnerml.publishing import snapshots_folder
+    from partnerml.routing._pricing import PriceBook
+
+    with _routed.router_of(session) as (config, router):
+        prices = router.reprice(expected=expected, days=days, now=now, publish=True)
+        names, partners, snapshot_id = _routed.names_of(router.snapshot), len(router.snapshot), router.snapshot_id
+    found = PriceBook(snapshots_folder(config)).published()
+    assert found is not None, "they have just been written"
+    if not found.leads:
+        _logger.warning("no lead of the last %g days was decided among partners of the snapshot: no price", days)
+    highest = sorted(prices.items(), key=lambda each: (-each[1], each[0]))
+    document = {
+        "leads": found.leads,
+        "expected": found.expected,
+        "partners": partners,
+        "snapshot_id": snapshot_id,
+        "prices": dict(highest),
+    }
+
+    def show(console: Console) -> None:
+        told = f"{_routed.plural(found.leads, 'lead')} of the last {days:g} days, {found.expected:,} expected"
+        _show.say(console, f"{told}: {len(prices):,} of {_routed.plural(partners, 'partner')} have a price")
+        for partner, price in highest[: _routed.SHOWN]:
+            called = f"{names[partner]} ({partner})" if partner in names else partner
+            _show.say(console, f"  {price:.3g} {called}")
+
+    return Result(document, show)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +136,7 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
       partnerml route --leads new-leads.csv --out decisions.jsonl --mode batch
       partnerml route --leads new-leads.csv --out would.csv --dry-run --set routing.policy.kind=thompson
     """  # noqa: D301
+    from partnerml.publishing import NO_PRICES
     from partnerml.routing._decision import statuses
     from partnerml.routing._decision_files import check_ending, check_writable, write_decisions, write_rejects
     from partnerml.routing._lead import LeadTable, doubts
@@ -107,11 +159,14 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
         warnings = doubts(read.leads, _routed.moment_of(now))
         for warning in warnings:
             _logger.warning("%s: %s", file, warning)
+        if router.snapshot.config.hold_back and router.unpriced:
+            warnings = [*warnings, NO_PRICES]
+            _logger.warning(NO_PRICES)
         known = {lead.lead_id for lead, _ in came_otherwise}
         leads = [lead for lead in read.leads if lead.lead_id not in known]
         found = _WAYS[mode](session, router, leads, now, dry_run=dry_run)
         names, place = _routed.names_of(router.snapshot), router.ledger.place
-        snapshot = router.snapshot.id
+        snapshot = router.snapshot_id
     aside += _of_rows(rows, found.refused)
     written = write_rejects(aside, rejects)
     write_decisions(found.decisions, out)

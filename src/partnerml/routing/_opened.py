@@ -26,6 +26,7 @@ from partnerml.routing._vectors import Vector
 if TYPE_CHECKING:
     from partnerml.config import RoutingConfig
     from partnerml.pairs._arrays import Floats
+    from partnerml.routing._pricing import PriceBook, Prices
     from partnerml.routing._turn import Turn
 
 
@@ -74,6 +75,14 @@ class Opened:
         way = dataclasses.replace(self.way, prices_id=prices_id)
         first = self.published or self.snapshot
         return dataclasses.replace(self, snapshot=first.with_prices(prices), way=way, published=first)
+
+    def priced_by(self, prices: Prices, book: PriceBook) -> Self:
+        """Return the same with prices by the ids of partners, kept so that decisions can be made again."""
+        found, published = prices.of(self.snapshot.partners.partner_id), (self.published or self.snapshot).prices
+        if np.array_equal(found, published):
+            return self if self.way.prices_id is None else self.as_published()
+        prices_id = book.keep(found)
+        return self if prices_id == self.way.prices_id else self.priced(found, prices_id)
 
     def as_published(self) -> Self:
         """Return the same with the prices that the snapshot was published with."""

@@ -86,12 +86,6 @@ class Window:
     def __len__(self) -> int:
         return len(self._leads)
 
-    def copy(self) -> Window:
-        """Return another one that remembers the same; nothing that is added to this one changes it."""
-        other = Window(size=self._leads.maxlen or WINDOW, every=self._every, width=self._width)
-        other._leads.extend(self._leads)
-        return other
-
     @property
     def due(self) -> bool:
         """Whether as many leads have come since prices were last found as make new ones due."""

@@ -23,8 +23,7 @@ from partnerml.routing._ledger import Ledger
 from partnerml.routing._offers import EXPIRED, OVERRIDE, Offer
 from partnerml.routing._opened import Opened
 from partnerml.routing._precedence import precedence
-from partnerml.routing._prices import Window
-from partnerml.routing._pricing import PriceBook
+from partnerml.routing._pricing import PriceBook, Prices
 from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._snapshot_files import current
 from partnerml.routing._standing import after_answer, follow, is_due, latest_of, standing
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from partnerml.config import RoutingConfig
     from partnerml.routing._batch import Batch
-    from partnerml.routing._decide import Outcome
     from partnerml.routing._turn import Latest, Turn
 
 _logger = logging.getLogger("partnerml")
@@ -63,13 +61,22 @@ class Router:
     def __init__(self, snapshot: Snapshot, ledger: Ledger, *, source: Path | None = None, reasons: bool = True) -> None:
         self._opened = Opened.of(snapshot, reasons=reasons)
         self.ledger, self._source, self._reasons = ledger, source, reasons
-        # looking for a snapshot takes seconds, and putting it in place no time: routing only waits for the latter
-        self._looking, self._swap = threading.Lock(), threading.Lock()
+        # looking for a snapshot takes seconds; routing does not wait for it, since the new one is put in place at once
+        self._looking = threading.Lock()
         self._book = PriceBook(None if source is None else source.parent)
-        self._window = Window()
+        self._prices: Prices | None = None
+        self._seen: Prices | None = None  # those published when this router looked last
+        self._opened = self._with_prices(self._opened)
 
     @classmethod
-    def open(cls, snapshot: str | Path | Snapshot, *, ledger: str | None = None, reasons: bool = True) -> Self:
+    def open(
+        cls,
+        snapshot: str | Path | Snapshot,
+        *,
+        ledger: str | None = None,
+        reasons: bool = True,
+        source: Path | None = None,
+    ) -> Self:
         """Open a router.
 
         Parameters
@@ -81,6 +88,8 @@ class Router:
         reasons : bool
             Whether a decision tells what moved the model's score of the chosen partner, which takes a few
             milliseconds. Facts in words are told always.
+        source : Path, optional
+            Where a snapshot in memory comes from: the file ``OUT/snapshots/current``, whose prices it takes up.
 
         Raises
         ------
@@ -91,7 +100,7 @@ class Router:
         ConfigError
             If it is configured with a rule that there is not.
         """
-        source = None if isinstance(snapshot, Snapshot) else Path(snapshot)
+        source = source if isinstance(snapshot, Snapshot) else Path(snapshot)
         found = snapshot if isinstance(snapshot, Snapshot) else Snapshot.open(Path(snapshot))
         return cls(found, Ledger.open(ledger), source=source, reasons=reasons)
 
@@ -110,13 +119,25 @@ class Router:
         """The snapshot in use."""
         return self._opened.snapshot
 
+    @property
+    def snapshot_id(self) -> str:
+        """The id of the snapshot in use, as it was published: prices that were found since do not change it."""
+        return self._opened.way.snapshot_id
+
+    @property
+    def unpriced(self) -> bool:
+        """Whether no prices were ever found for these snapshots: all are 0, and nothing is held back."""
+        return self._prices is None and not self.snapshot.prices.any()
+
     def refresh(self) -> bool:
-        """Follow ``current``; a call that has begun ends with the snapshot that it began with.
+        """Follow ``current``, and the prices beside it; a call that has begun ends with what it began with.
+
+        Prices that were found before stay with those partners that are still there.
 
         Returns
         -------
         bool
-            Whether another snapshot is in use now.
+            Whether another snapshot, or other prices, are in use now.
 
         Raises
         ------
@@ -126,17 +147,14 @@ class Router:
         if self._source is None:
             return False
         with self._looking:
-            was = self._opened.way.snapshot_id
+            was, follows = self._opened, self._source.is_file()
+            opened, snapshot_id = was, was.way.snapshot_id
             # asked often: to open and check a snapshot takes seconds
-            if self._source.is_file() and current(self._source.parent, name=self._source.name) == was:
-                return False
-            found = Snapshot.open(self._source)
-            if found.id == was:
-                return False
-            opened = Opened.of(found, reasons=self._reasons)
-            with self._swap:
-                self._opened, self._window = opened, Window()
-            return True
+            if not follows or current(self._source.parent, name=self._source.name) != snapshot_id:
+                found = Snapshot.open(self._source)
+                opened = was if found.id == snapshot_id else Opened.of(found, reasons=self._reasons)
+            self._opened = self._with_prices(opened)
+            return self._opened is not was
 
     # one lead
 
@@ -208,9 +226,7 @@ class Router:
                 return stands
             situation, credit = opened.situation_in(turn, asked), opened.credit_in(turn)
             outcome = opened.decide(situation, number=turn.number, credit=credit)
-            decision = follow(turn, opened, asked, outcome=outcome)
-        self._remember(outcome, opened)
-        return decision
+            return follow(turn, opened, asked, outcome=outcome)
 
     def respond(
         self,
@@ -442,18 +458,23 @@ class Router:
             self.ledger, opened, _leads(leads), moment=moment, book=self._book, progress=progress, dry_run=dry_run
         )
 
-    def reprice(self, *, expected: int | None = None, now: Moment | None = None) -> Mapping[str, float]:
-        """Find prices anew, by the leads that this router has decided lately and the capacity that is left.
+    def reprice(
+        self, *, expected: int | None = None, days: float = 7, now: Moment | None = None, publish: bool = False
+    ) -> Mapping[str, float]:
+        """Find prices anew, by the leads of the last days and the capacity that is left.
 
         A lead then goes where its utility less the price is highest: partners that later leads need are spared. Call it
-        every few hundred leads; another snapshot that comes by `refresh` begins with its own prices.
+        every few hundred leads. Prices stay with partners when another snapshot comes by `refresh`.
 
         Parameters
         ----------
         expected : int, optional
-            How many leads are to come until capacity is renewed; by default as many as this router remembers, at most
-            20,000.
+            How many leads are to come until capacity is renewed; by default as many as came in those days.
+        days : float
+            How far back leads of the ledger count, whoever routed them; of more than 20,000 the latest do.
         now : moment, optional
+        publish : bool
+            Whether all routers that follow these snapshots take them up at their next `refresh`, and commands at once.
 
         Returns
         -------
@@ -462,33 +483,44 @@ class Router:
 
         Raises
         ------
+        ConfigError
+            If `expected` or `days` is none.
+        InputError
+            If they are to be published, and the snapshot was opened in memory.
         MissingExtraError
             If numba is not installed.
         """
+        from partnerml.routing._demand import demand
+
         if expected is not None and expected < 1:
             raise ConfigError(f"expected must be at least 1 lead, got {expected}")
-        moment = _moment(now)
-        with self._swap:
-            opened, window = self._opened, self._window.copy()
-        capacity = opened.way.capacity
+        if not 0 < days <= _MOST_DAYS:
+            raise ConfigError(f"days must be more than 0 and at most {_MOST_DAYS:,}, got {days}")
+        moment, opened = _moment(now), self._opened
+        window = demand(self.ledger, opened, start=moment - dt.timedelta(days=days), end=moment)
+        capacity, expected = opened.way.capacity, expected or len(window)
         fold, _ = self.ledger.standing(now=moment, capacity=capacity)
         room = capacity.free(fold.load(capacity, moment), np.arange(len(opened.snapshot)))
-        prices = window.prices(room, expected=expected or len(window))
-        priced = opened.priced(prices, self._book.keep(prices))
-        with self._swap:
-            if self._opened is opened:
-                self._opened = priced
-        ids = opened.snapshot.partners.partner_id
-        return {str(ids[row]): float(prices[row]) for row in np.flatnonzero(prices > 0)}
+        price, ids = window.prices(room, expected=expected), opened.snapshot.partners.partner_id
+        by_partner = {str(ids[row]): float(price[row]) for row in np.flatnonzero(price > 0)}
+        found = Prices(moment, len(window), expected, by_partner)
+        with self._looking:
+            if publish:
+                self._book.publish(found)
+                self._seen = found
+            self._prices = found
+            self._opened = self._opened.priced_by(found, self._book)
+        return by_partner
 
-    def _remember(self, outcome: Outcome, opened: Opened) -> None:
-        """Keep what the partners considered are worth to a lead, before prices, by the rows of this snapshot."""
-        found = outcome.considered
-        if found is None:
-            return
-        with self._swap:
-            if opened.way.snapshot_id == self._opened.way.snapshot_id:
-                self._window.add(found.rows, found.worth)
+    def _with_prices(self, opened: Opened) -> Opened:
+        """Return a snapshot with the prices that were found last: by this router, or published since it looked."""
+        if self._source is not None and self._source.is_file():
+            published = self._book.published()
+            if published != self._seen:
+                self._seen = self._prices = published
+        if self._prices is not None:
+            return opened.priced_by(self._prices, self._book)
+        return opened if opened.way.prices_id is None else opened.as_published()
 
     def dry_run(self, leads: Leads, *, now: Moment | None = None, progress: Progress | None = None) -> list[Decision]:
         """Return what leads would get if they were routed now, one after the other; nothing is written.

@@ -1,0 +1,195 @@
+"""Prices found from the ledger, and how they come to all who route: beside snapshots, by the ids of partners."""
+
+import dataclasses
+import datetime as dt
+
+import numpy as np
+import pytest
+from tests.routing.made_up import AS_OF, snapshot
+
+from partnerml.errors import ConfigError, InputError, ModelError
+from partnerml.routing import Router
+from partnerml.routing._demand import demand
+from partnerml.routing._lead import Lead
+from partnerml.routing._prices import prices
+from partnerml.routing._pricing import PriceBook
+from partnerml.routing._snapshot_files import publish_current
+
+pytest.importorskip("numba")
+NOW = AS_OF + dt.timedelta(hours=9)
+P = {"p0": 0.6, "p1": 0.5, "p2": 0.4, "p3": 0.3}
+CELLS = [
+    {"partner_id": f"p{i}", "dimension": "all", "value": "all", "closed": 20, "won": 12 - 4 * i, "days": 90}
+    for i in range(3)
+]
+
+
+def leads(n, prefix="l", **values):
+    return [{"lead_id": f"{prefix}{i}", "created_at": NOW.isoformat(), "amount": 100.0 * i, **values} for i in range(n)]
+
+
+def route(router, some, now=NOW):
+    return [router.route(lead, now=now) for lead in some]
+
+
+def scarce(rooms=(5, 40, 40), **more):
+    """Return a snapshot that can be written, whose best partner has little room."""
+    return snapshot([{"max_open_leads": room} for room in rooms], cells=CELLS, **more)
+
+
+def put(folder, snap):
+    publish_current(folder, snap.write(folder).name)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    put(tmp_path, scarce())
+    return tmp_path
+
+
+def following(folder):
+    return Router.open(folder / "current", ledger=f"sqlite:///{folder / 'ledger.db'}")
+
+
+@pytest.mark.parametrize("objective", ["win", "value", "accept_and_win"])
+def test_demand_is_what_every_lead_of_those_days_was_worth_with_each_partner(objective, tmp_path):
+    """Held against the ledger's exports, a row at a time: alone, in a batch, at prices, by two processes."""
+    partners = [{"max_open_leads": room} for room in (3, 30, 30, 30)]
+    made = [
+        {"lead_id": f"old{i}", "partner_id": f"p{i % 4}", "assigned_at": AS_OF - dt.timedelta(days=9), "response": said}
+        for i, said in enumerate(["accepted", "declined"] * 3 + ["accepted"] * 3)
+    ]
+    snap = snapshot(partners, p=P, assignments=made, config={"objective": objective})
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with Router.open(snap, ledger=url) as router, Router.open(snap, ledger=url) as other:
+        route(router, leads(3, "early"), now=NOW - dt.timedelta(days=8))
+        first = route(router, leads(4))
+        router.reprice(expected=20, now=NOW)
+        route(router, leads(3, "priced"))
+        other.assign(leads(5, "batch"), now=NOW)
+        router.respond(first[0].offer_id, "declined", now=NOW)  # the next decision is on the same lead
+        fewer = snapshot(partners[:3], p=P, config={"objective": objective})
+        for opened in (other._opened, dataclasses.replace(router._opened, snapshot=fewer)):
+            window = demand(router.ledger, opened, start=NOW - dt.timedelta(days=7), end=NOW)
+            ids, acceptance = list(opened.snapshot.partners.partner_id), opened.snapshot.acceptance
+            decisions, vectors = (router.ledger.export(what) for what in ("decisions", "vectors"))
+            expected = []
+            for row in decisions[(decisions.number == 0) & ~decisions.lead_id.str.startswith("early")].itertuples():
+                vector = vectors[vectors.decision_id == row.decision_id].iloc[0]
+                worth = {}
+                for partner, p_win in zip(vector.partner_id, vector.p_win, strict=True):
+                    if partner in ids:
+                        amount = 100.0 * int(row.lead_id[-1]) or 1.0
+                        of = {"win": 1.0, "value": amount, "accept_and_win": acceptance[ids.index(partner)]}
+                        worth[ids.index(partner)] = p_win * of[objective]
+                expected.append(worth)
+            found = [dict(zip(cols.tolist(), scores.tolist(), strict=True)) for cols, scores in window._leads]
+            assert len(found) == 12
+            assert found == [pytest.approx(each) for each in expected]
+
+
+def test_prices_are_those_of_the_auction_for_what_is_left():
+    with Router.open(snapshot([{"max_open_leads": room} for room in (3, 30)], p={"p0": 0.6, "p1": 0.5})) as router:
+        assert router.reprice(now=NOW) == {}  # nobody has come
+        route(router, leads(2))
+        found = router.reprice(expected=9, now=NOW)
+        cols, scores = [[0, 1]] * 2, [[0.6, 0.5]] * 2
+        np.testing.assert_allclose([found["p0"], 0.0], prices(cols, scores, [1.0, 30.0], expected=9))
+        assert found == {"p0": pytest.approx(0.1, abs=2e-3)}
+        assert router.reprice(now=NOW + dt.timedelta(days=8)) == {}  # they came too long ago
+        for wrong in (0, -1, float("nan"), 1e9):
+            with pytest.raises(ConfigError, match="days must be more than 0"):
+                router.reprice(days=wrong, now=NOW)
+        with pytest.raises(InputError, match="snapshot was opened in memory"):
+            router.reprice(now=NOW, publish=True)
+
+
+def test_who_follows_takes_up_what_is_published_and_all_is_made_again(folder):
+    with following(folder) as router, following(folder) as other:
+        first = route(router, leads(3))
+        assert not other.refresh()
+        found = router.reprice(expected=30, now=NOW, publish=True)
+        assert found["p0"] > 0.05
+        assert (other.refresh(), other.refresh()) == (True, False)
+        with following(folder) as late:
+            for each in (router, other, late):
+                prices_now = dict(zip(each.snapshot.partners.partner_id, each.snapshot.prices, strict=True))
+                assert {partner: price for partner, price in prices_now.items() if price} == found
+        decision = other.route({"lead_id": "priced"}, now=NOW)
+        assert decision.prices_id
+        assert decision.price == found.get(decision.partner_id, 0.0)
+        # without a word about it nobody else sees them
+        own = router.reprice(expected=2, now=NOW)
+        assert own != found
+        assert not other.refresh()
+        assert not router.refresh()
+        for each in (*first, decision):
+            assert other.replay(each.decision_id).to_json() == each.to_json()
+            assert router.replay(each.decision_id).to_json() == each.to_json()
+
+
+@pytest.mark.parametrize("publish", [True, False])
+def test_prices_stay_with_partners_when_another_snapshot_comes(folder, publish):
+    with following(folder) as router:
+        route(router, leads(3))
+        found = router.reprice(expected=30, now=NOW, publish=publish)
+        before = router.route({"lead_id": "before"}, now=NOW)
+        partners = [{"partner_id": "new"}, {"partner_id": "p0", "max_open_leads": 5}, {"partner_id": "p2"}]
+        put(folder, snapshot(partners, cells=CELLS))
+        assert router.refresh()
+        assert router.snapshot.partners.partner_id.tolist() == ["new", "p0", "p2"]
+        assert router.snapshot.prices.tolist() == [0.0, found["p0"], found.get("p2", 0.0)]
+        after = router.route({"lead_id": "after"}, now=NOW)
+        for decision in (before, after):
+            assert router.replay(decision.decision_id).to_json() == decision.to_json()
+        with following(folder) as other:
+            assert bool(other.snapshot.prices.any()) == publish
+            assert other.replay(after.decision_id) == after
+
+
+def test_a_snapshot_with_just_these_prices_needs_no_others(folder):
+    with following(folder) as router:
+        route(router, leads(3))
+        found = router.reprice(expected=30, now=NOW, publish=True)
+        put(folder, scarce(prices=found, as_of=AS_OF + dt.timedelta(hours=0), config={"flags": []}))
+        assert router.refresh()
+        decision = router.route({"lead_id": "next"}, now=NOW)
+        assert decision.prices_id is None
+        assert router.snapshot.prices[0] == found["p0"]
+        assert router.replay(decision.decision_id) == decision
+
+
+def test_a_damaged_file_of_prices_is_told_and_one_that_is_deleted_takes_prices_off(folder):
+    with following(folder) as router:
+        route(router, leads(3))
+        router.reprice(expected=30, now=NOW, publish=True)
+        file = folder / "prices" / "current.json"
+        whole = file.read_text()
+        for text in ("{", "[]", whole.replace('"by_partner": {', '"by_partner": {"p1": NaN, ')):
+            file.write_text(text)
+            with pytest.raises(ModelError, match=r"current.json holds no prices .*run partnerml reprice again"):
+                router.refresh()
+            assert router.snapshot.prices.any()
+        file.unlink()
+        assert router.refresh()
+        assert not router.snapshot.prices.any()
+        assert PriceBook(folder).published() is None
+
+
+def test_one_snapshot_that_is_named_keeps_its_own_prices(folder):
+    with following(folder) as router:
+        route(router, leads(3))
+        router.reprice(expected=30, now=NOW, publish=True)
+        snapshot_id = router.snapshot_id
+    with Router.open(folder / snapshot_id) as pinned:
+        assert not pinned.snapshot.prices.any()
+        assert not pinned.refresh()
+
+
+def test_leads_that_were_forgotten_do_not_count(folder):
+    with following(folder) as router:
+        route(router, leads(3))
+        router.forget("l1", now=NOW)
+        window = demand(router.ledger, router._opened, start=NOW - dt.timedelta(days=7), end=NOW)
+        assert len(window) == 2
+        assert Lead.of_payload(router.ledger.considered(AS_OF, NOW, most=1)[0][0]).lead_id == "l2"
