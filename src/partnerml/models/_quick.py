@@ -18,6 +18,7 @@ from partnerml.models._artifact import Model
 from partnerml.models._binary import Array, Columns
 from partnerml.models._blend import Component, blended
 from partnerml.models._classifier import BoostedTrees
+from partnerml.models._explain import Reason, Telling
 from partnerml.models._logistic import LogLogistic
 from partnerml.models._quick_parts import Effect, Framed, Indices, Known, Linear, OwnColumns, Part, Trees
 from partnerml.models._quick_trees import QuickTrees
@@ -119,15 +120,22 @@ class QuickModel:
         """Return rows as the frame that `Model` takes."""
         return self.columns.decode(self._filled(rows, values))
 
-    def contributions(self, rows: Indices, values: Array) -> Array:
-        """Return what `Model.contributions` says, without its frame: shape (m, features of the blend + 1)."""
+    def reasons(self, rows: Indices, values: Array, *, top: int) -> list[list[Reason]]:
+        """Return what `explain` says of rows, without their frames."""
         filled = self._filled(rows, values)
-        return self.model.blend.joined({name: part.contributions(rows, filled) for name, part in self.parts.items()})
+        blend = self.model.blend
+        effects = blend.joined({name: part.contributions(rows, filled) for name, part in self.parts.items()})
+        return self._telling.tell(effects[:, :-1], self._figures(filled), top=top)
 
-    def figures(self, rows: Indices, values: Array) -> list[dict[str, Any]]:
+    @functools.cached_property
+    def _telling(self) -> Telling:
+        names = [str(name) for name in self.model.blend.feature_names_in_]
+        return Telling(names, dictionary=self.model.dictionary, typical=self.model.training["typical"])
+
+    def _figures(self, filled: Array) -> list[dict[str, Any]]:
         """Return rows as plain values by the names of their columns: a number, a text, or NaN where it is missing."""
         found = []
-        for codes in self._filled(rows, values).tolist():
+        for codes in filled.tolist():
             row = dict(zip(self.columns.names, codes, strict=True))
             for name, texts in self.columns.vocabulary.items():
                 row[name] = row[name] if np.isnan(row[name]) else texts[int(row[name])]

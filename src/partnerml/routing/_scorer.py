@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from partnerml.models import Model, PeerRate
     from partnerml.models._binary import Columns
-    from partnerml.models._explain import Telling
     from partnerml.models._quick import Additive
     from partnerml.routing._situation import Situation
 
@@ -267,18 +266,8 @@ class ModelScorer:
     def reasons(self, situation: Situation, row: int, top: int) -> list[dict[str, Any]]:
         """Return what moved the score of one partner most, in words."""
         rows = np.array([row])
-        values = self._meetings.values(situation, rows)
-        effects, figures = self._quick.contributions(rows, values), self._quick.figures(rows, values)
-        (told,) = self._telling_reasons.tell(effects[:, :-1], figures, top=top)
+        (told,) = self._quick.reasons(rows, self._meetings.values(situation, rows), top=top)
         return [reason.to_dict() for reason in told]
-
-    @functools.cached_property
-    def _telling_reasons(self) -> Telling:
-        from partnerml.models._explain import Telling
-
-        model = self.model
-        names = [str(name) for name in model.blend.feature_names_in_]
-        return Telling(names, dictionary=model.dictionary, typical=model.training["typical"])
 
 
 def wanted(model: Model) -> tuple[str, ...]:
