@@ -125,3 +125,30 @@ def test_of_a_day_that_ran_as_a_batch_it_is_told(config):
     done = partnerml("simulate", "-c", config, "2026-06-01", "--json")
     assert json.loads(done.stdout)["of_batch"] == 3
     assert "3 of 3 decisions were of a batch" in done.stderr
+
+
+def test_why_not_tells_where_an_eligible_partner_stood(config, routed):
+    done = partnerml("why-not", "-c", config, "l1", "p2", *NOW)
+    behind = routed["alternatives"][0]["behind"]
+    assert done.stdout.splitlines() == [
+        "no rule keeps Firm 2 (p2) from lead l1: it is eligible",
+        f"  in the latest decision: rank 2 of 3 eligible; chosen if worth {behind:.3g} more",
+    ]
+    theirs = told("why-not", "-c", config, "l1", "p2", "--audience", "partner", *NOW)
+    assert theirs["in_latest_decision"] == "rank 2 of 3 eligible"
+
+
+def test_a_partner_is_told_of_itself_alone(config, routed):
+    own = told("for-partner", "-c", config, "l1", "p1")
+    assert (own["yours"], own["rank"], own["offer_id"]) == (True, 1, routed["offer_id"])
+    assert own["facts"] == routed["facts"]
+    second = partnerml("for-partner", "-c", config, "l1", "p2")
+    assert second.stdout.splitlines()[0] == "lead l1: given to another partner, rank 2 of 3 eligible"
+    out = told("for-partner", "-c", config, "l1", "p3")
+    assert (out["rank"], out["failed"]["rule"]) == (None, "deal_size")
+    for text in (second.stdout, json.dumps(out)):
+        assert not any(other in text for other in ("p0", "p1", "Firm"))
+    unknown = partnerml("for-partner", "-c", config, "l1", "p9")
+    assert (unknown.exit_code, "there is no partner 'p9'" in unknown.stderr) == (2, True)
+    never = partnerml("for-partner", "-c", config, "l9", "p1")
+    assert (never.exit_code, "lead 'l9' was never routed" in never.stderr) == (2, True)

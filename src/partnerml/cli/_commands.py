@@ -16,7 +16,7 @@ from partnerml.cli._card import card
 from partnerml.cli._features import features
 from partnerml.cli._ledger import expire, forget, outcomes, override, respond, withdraw
 from partnerml.cli._outreach import outreach
-from partnerml.cli._questions import export, history, queue, simulate
+from partnerml.cli._questions import export, for_partner, history, queue, simulate
 from partnerml.cli._routing import publish, replay, reprice, route, why_not
 from partnerml.errors import ConfigError, DataError, NoChampionError
 
@@ -324,6 +324,6 @@ def _several(eco: Ecosystem, name: str) -> Sequence[Task]:
 COMMANDS = (
     *(init, validate, features, train, card, score, rollback, outreach),
     *(publish, reprice, route, respond, withdraw, expire, override, queue, why_not, replay),
-    *(simulate, history, export, outcomes, forget),
+    *(simulate, history, for_partner, export, outcomes, forget),
     *(nightly, report, demo),
 )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+    from partnerml.routing import Router
+
 _SHOWN = 50
 
 
@@ -75,6 +77,38 @@ def history(session: Session, *, lead_id: str) -> Result:
         console.print(shown)
 
     return Result({"lead_id": lead_id, "history": found}, show)
+
+
+@command("for-partner")
+@click.argument("lead_id")
+@click.argument("partner_id")
+def for_partner(session: Session, *, lead_id: str, partner_id: str) -> Result:
+    """Tell what a partner may be told of the latest decision on a lead: its own rank and facts, and nobody else's.
+
+    \b
+    Example:
+      partnerml for-partner L00021242 P0000934
+    """  # noqa: D301
+    with _routed.router_of(session) as (_, router):
+        found = router.for_partner(lead_id, partner_id)
+    place = f", rank {found['rank']} of {found['n_eligible']:,} eligible" if found["rank"] else ""
+    failed = found["failed"]
+    first = f"lead {lead_id}: {'yours' if found['yours'] else found['status'].replace('_', ' ')}{place}"
+    told = [*found["facts"], *found["reasons"], *([f"{failed['rule']}: {failed['evidence']}"] if failed else [])]
+    return Result(found, _routed.lines(first, *(f"  {words}" for words in told)))
+
+
+def stood(router: Router, lead_id: str, partner_id: str, *, audience: str) -> str:
+    """Return where an eligible partner stood in the latest decision on a lead, in words; empty if it did not."""
+    decision_id = router.ledger.latest(lead_id)
+    if decision_id is None:
+        return ""
+    decision = router.decision(decision_id)
+    told = decision.place_of(partner_id, audience=audience)
+    if not told and decision.n_eligible:
+        rank = router.for_partner(lead_id, partner_id)["rank"]
+        told = f"rank {rank} of {decision.n_eligible:,} eligible" if rank else "it was not among those considered"
+    return told
 
 
 @command("export")

@@ -13,6 +13,7 @@ import click
 
 from partnerml.cli import _routed, _show
 from partnerml.cli._app import MOMENT, Result, Session, command
+from partnerml.cli._questions import stood
 from partnerml.errors import ConfigError, DataError, InputError
 
 if TYPE_CHECKING:
@@ -283,19 +284,22 @@ def why_not(
         assert lead is not None, "without a file there is an id"
         failed = router.why_not(lead, partner_id, now=now, audience=audience)
         name = _routed.names_of(router.snapshot).get(partner_id)
+        about = lead if isinstance(lead, str) else str(lead["lead_id"])
+        place = "" if failed else stood(router, about, partner_id, audience=audience)
     called = f"{name} ({partner_id})" if name else partner_id
-    about = lead if isinstance(lead, str) else str(lead["lead_id"])
     document = {
         "lead_id": about,
         "partner_id": partner_id,
         "eligible": not failed,
         "failed": [each._asdict() for each in failed],
+        **({"in_latest_decision": place} if place else {}),
     }
     if failed:
         first = f"{called} may not get lead {about}:"
-        told = [f"  {each.rule}: {each.evidence} (passes who {each.words})" for each in failed]
+        told = [f"  {each.rule}: {each.evidence} (a partner passes that {each.words})" for each in failed]
     else:
-        first, told = f"no rule keeps {called} from lead {about}", []
+        first = f"no rule keeps {called} from lead {about}: it is eligible"
+        told = [f"  in the latest decision: {place}"] if place else []
     return Result(document, _routed.lines(first, *told))
 
 

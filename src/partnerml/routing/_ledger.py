@@ -230,6 +230,13 @@ class Ledger:
         with self._database.reading() as connection:
             return queue(connection)
 
+    def latest(self, lead_id: str) -> str | None:
+        """Return the id of the latest decision on a lead; None if it was never routed."""
+        with self._database.reading() as connection:
+            asked = {"of_lead_id": queries.checked_id(lead_id, "lead_id")}
+            found: str | None = connection.execute(queries.LATEST, asked).scalar()
+            return found
+
     def text(self, decision_id: str) -> str:
         """Return a decision as it was given, byte for byte.
 

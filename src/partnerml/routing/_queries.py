@@ -133,6 +133,11 @@ HOLDERS = sa.select(offers.lead, offers.partner_id, offers.outcome, offers.close
 )
 _later, _original = tables.decisions.alias().c, tables.leads.alias()
 IS_LAST = ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number)
+LATEST = (
+    sa.select(decisions.decision_id)
+    .select_from(tables.decisions.join(tables.leads))
+    .where(leads.lead_id == bindparam("of_lead_id"), IS_LAST)
+)
 WAITING = (
     sa.select(leads.lead_id)
     .select_from(tables.decisions.join(tables.leads))

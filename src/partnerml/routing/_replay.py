@@ -19,7 +19,7 @@ from partnerml.routing._opened import Opened
 from partnerml.routing._snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from partnerml.routing._ledger import Ledger
+    from partnerml.routing._ledger import Ledger, State
     from partnerml.routing._pricing import PriceBook
     from partnerml.routing._situation import Situation
 
@@ -54,14 +54,7 @@ def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path |
         raise InputError(
             f"decision {past.decision_id} was a person's: {past.why}. Only what a policy decided is replayed"
         )
-    then = _as_it_was(past, opened, source, book)
-    situation = then.situation(
-        Lead.of_payload(state.payload),
-        state.moment,
-        state.load(then.way.capacity),
-        had=state.had,
-        matches=state.matches,
-    )
+    then, situation = as_it_was(state, past, opened, source=source, book=book)
     if past.policy == BATCH:
         found = _in_batch(past, Case(situation, then.way, state.number), ledger, book)
     else:
@@ -72,7 +65,16 @@ def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path |
     return found
 
 
-def _as_it_was(past: Decision, opened: Opened, source: Path | None, book: PriceBook) -> Opened:
+def as_it_was(
+    state: State, past: Decision, opened: Opened, *, source: Path | None, book: PriceBook
+) -> tuple[Opened, Situation]:
+    """Return what a decision was made with, and the lead as it stood then; see `replayed`."""
+    then = _opened_then(past, opened, source, book)
+    lead, load = Lead.of_payload(state.payload), state.load(then.way.capacity)
+    return then, then.situation(lead, state.moment, load, had=state.had, matches=state.matches)
+
+
+def _opened_then(past: Decision, opened: Opened, source: Path | None, book: PriceBook) -> Opened:
     """Return the snapshot that a decision was made with, at the prices of then."""
     then = opened if opened.way.snapshot_id == past.snapshot_id else _opened(past, source)
     # a batch has prices of its own, which come off later

@@ -387,6 +387,33 @@ class Router:
             return (Failed(found.status, "the lead is free", found.words if audience == "vendor" else found.anonymous),)
         return why_not(situation, opened.way.rules, row, audience=audience)
 
+    def for_partner(self, lead_id: str, partner_id: str) -> dict[str, Any]:
+        """Return what one partner may be told of the latest decision on a lead: about itself alone.
+
+        Parameters
+        ----------
+        lead_id : str
+        partner_id : str
+
+        Returns
+        -------
+        dict
+            ``yours``, ``status``, ``offer_id``, ``rank`` (by utility, without names; None where it was not considered),
+            ``n_eligible``, ``facts`` (of the lead too only where it has it), ``reasons``, and ``failed``: the first
+            rule that it did not pass, or None.
+
+        Raises
+        ------
+        InputError
+            If there is no such partner, the lead was never routed or was forgotten, or the snapshot is not there.
+        """
+        from partnerml.routing._own_view import own_view
+
+        decision_id = self.ledger.latest(lead_id)
+        if decision_id is None:
+            raise InputError(f"lead {lead_id!r} was never routed: there is nothing to tell of it")
+        return own_view(self.ledger, decision_id, partner_id, self._opened, source=self._source, book=self._book)
+
     def decision(self, decision_id: str) -> Decision:
         """Return a decision of the ledger, as it was given."""
         return Decision.from_json(self.ledger.text(decision_id))

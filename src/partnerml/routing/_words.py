@@ -46,6 +46,11 @@ def facts(situation: Situation, row: int) -> tuple[str, ...]:
     return tuple(words for words in told if words)
 
 
+def about_itself(situation: Situation, row: int) -> tuple[str, ...]:
+    """Return facts of a partner that say nothing of the lead: what it has won of all, and how busy it is."""
+    return (_own_record(situation, row), *_busy(situation, row))
+
+
 def _kept(situation: Situation, row: int, column: str, *names: str) -> dict[str, float]:
     """Return features that depend on one column of the lead; none where it is null.
 
@@ -77,6 +82,10 @@ def _record(situation: Situation, value: Mapping[str, float], row: int) -> str:
     if value.get(_CLOSED, 0.0) > 0:
         vertical = situation.lead.get("vertical")
         return f"won {value[_WON]:.0f} of {value[_CLOSED]:.0f} {vertical} deals and leads"
+    return _own_record(situation, row)
+
+
+def _own_record(situation: Situation, row: int) -> str:
     own = situation.snapshot.facts.record.own
     if own.closed[row] > 0:
         return f"won {own.won[row]:.0f} of {own.closed[row]:.0f} deals and leads"
