@@ -316,7 +316,7 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     with pytest.raises(SourceError, match="has a table 'ledger' and is no ledger"):
         Ledger.open(f"sqlite:///{other}")
     (tmp_path / "file").write_text("")
-    with pytest.raises(SourceError, match=r"the folder of the ledger .* cannot be made"):
+    with pytest.raises(SourceError, match=r"the folder of the ledger .* is not there: make it"):
         Ledger.open(f"sqlite:///{tmp_path / 'file' / 'ledger.db'}")
 
 

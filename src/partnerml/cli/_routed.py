@@ -7,8 +7,7 @@ import dataclasses
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -35,7 +34,9 @@ by_option = click.option("--by", metavar="WHO", help="Who says so; kept in the l
 
 
 @contextlib.contextmanager
-def router_of(session: Session, *, tried: bool = False) -> Iterator[tuple[Config, Router]]:
+def router_of(
+    session: Session, *, tried: bool = False, ledger: Literal["there", "begun", "any"] = "there"
+) -> Iterator[tuple[Config, Router]]:
     """Open the router of a configuration: the snapshot that was published last, and the ledger.
 
     Parameters
@@ -43,11 +44,13 @@ def router_of(session: Session, *, tried: bool = False) -> Iterator[tuple[Config
     session : Session
     tried : bool
         Whether to go by the section routing as it is now, and not as it was published.
+    ledger : {"there", "begun", "any"}
+        What becomes of a ledger that is not there: it is refused, begun, or stood for by an empty one in memory.
 
     Raises
     ------
     SourceError
-        If nothing was published.
+        If nothing was published, or there is no ledger.
     ConfigError
         If the configuration names a rule that there is not.
     """
@@ -64,23 +67,34 @@ def router_of(session: Session, *, tried: bool = False) -> Iterator[tuple[Config
             f"there is no snapshot to route by in {current.parent}: run partnerml publish --as-of DATE first"
         )
     with session.progress.stage("open the snapshot"):
-        snapshot: Snapshot | Path = current
+        snapshot = Snapshot.open(current)
         if tried:
-            snapshot = dataclasses.replace(Snapshot.open(current), config=config.routing)
-        # those that follow have the prices that were found last, whatever rules they try
-        router = Router.open(snapshot, ledger=config.ledger_url, source=current)
+            snapshot = dataclasses.replace(snapshot, config=config.routing)
+        # prices are those that were found last, whatever rules are tried
+        router = Router.open(snapshot, ledger=_ledger(config.ledger_url, ledger), source=current)
     with router:
         _warn_of_changes(router.snapshot.config, config.routing)
         yield config, router
 
 
+def _ledger(url: str, way: str) -> Ledger:
+    """Open a ledger that is there, or do without."""
+    from partnerml.routing import Ledger
+    from partnerml.routing._database import NoLedgerError
+
+    try:
+        return Ledger.open(url, begin=way == "begun")
+    except NoLedgerError:
+        if way == "any":
+            return Ledger.open(None)
+        raise
+
+
 @contextlib.contextmanager
 def ledger_of(session: Session) -> Iterator[tuple[Config, Ledger]]:
-    """Open the ledger of a configuration alone, where nothing is decided."""
-    from partnerml.routing import Ledger
-
+    """Open the ledger of a configuration alone, which must be there: nothing is decided."""
     config = session.load()
-    with Ledger.open(config.ledger_url) as ledger:
+    with _ledger(config.ledger_url, "there") as ledger:
         yield config, ledger
 
 

@@ -152,7 +152,7 @@ def route(session: Session, *, file: Path, out: Path, mode: str, dry_run: bool, 
     rows = read_leads(file)
     read = LeadTable.of(rows, name=str(file))
     aside: list[_Row] = [(rows[bad.row - 1], bad.reason) for bad in read.refused]
-    with _routed.router_of(session, tried=dry_run) as (config, router):
+    with _routed.router_of(session, tried=dry_run, ledger="any" if dry_run else "begun") as (config, router):
         most = config.validation.max_rejected
         came_otherwise = changed(router.ledger, read.leads)
         aside += _of_rows(rows, came_otherwise)
@@ -279,7 +279,7 @@ def why_not(
       partnerml why-not L00021242 P0000934 --audience partner
     """  # noqa: D301
     lead_id, partner_id = _ids(ids, file)
-    with _routed.router_of(session) as (_, router):
+    with _routed.router_of(session, ledger="there" if file is None else "any") as (_, router):
         lead = lead_id if file is None else _lead_in(file, lead_id)
         assert lead is not None, "without a file there is an id"
         failed = router.why_not(lead, partner_id, now=now, audience=audience)

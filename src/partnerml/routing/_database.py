@@ -39,6 +39,15 @@ _OF_PARENTS: list[sa.Connection] = []  # of processes that forked into this one,
 _KNOWN = "sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
 
 
+class NoLedgerError(SourceError):
+    """There is no ledger at an address, and none is to be begun."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"there is no ledger in {place}: correct its address (routing.ledger), or route leads, which begins one"
+        )
+
+
 class Database:
     """One database, used by one process and any number of its threads.
 
@@ -46,24 +55,37 @@ class Database:
     ----------
     url : str or None
         None = in memory.
+    begin : bool
+        Whether a file of SQLite that is not there is made.
 
     Raises
     ------
     ConfigError
         If the address is none that is known.
     SourceError
-        If it cannot be opened.
+        If it cannot be opened, or its folder is not there.
     """
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, *, begin: bool = True) -> None:
         parsed = _parsed(url)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         self.in_memory = self.sqlite and parsed.database in (None, "", ":memory:")
         self.place = "the ledger in memory" if self.in_memory else _told_of(parsed)
         self._lock, self._owner, self._pid = threading.Lock(), 0, os.getpid()
+        if self.sqlite and not self.in_memory:
+            self._check_place(Path(str(parsed.database)), begin=begin)
         self._engine = self._made(parsed)
         self._writer: sa.Connection | None = None
         self._line = Path(f"{parsed.database}-turn") if self.sqlite and not self.in_memory else None
+
+    def _check_place(self, path: Path, *, begin: bool) -> None:
+        """Refuse a folder that is not there: by a mistyped address, a ledger would begin that knows of nothing."""
+        if not path.parent.is_dir():
+            raise SourceError(
+                f"the folder of the ledger {path} is not there: make it, or correct the address (routing.ledger)"
+            )
+        if not begin and not path.is_file():
+            raise NoLedgerError(self.place)
 
     def _made(self, url: sa.URL) -> sa.Engine:
         try:
@@ -257,11 +279,6 @@ def _sqlite(url: sa.URL, *, in_memory: bool) -> sa.Engine:
         # one connection for all threads, which take turns
         engine = sa.create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
-        path = Path(str(url.database))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SourceError(f"the folder of the ledger {path} cannot be made: {error.strerror}") from error
         # threads give their connections back to one pool
         engine = sa.create_engine(url, connect_args={"check_same_thread": False, "timeout": WAIT})
     event.listen(engine, "connect", _set_up)

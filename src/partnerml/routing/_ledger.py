@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +18,7 @@ from partnerml.moments import moment as zoned
 from partnerml.routing import _queries as queries
 from partnerml.routing import _schema as tables
 from partnerml.routing._capacity import Fold, PartnerCapacity
-from partnerml.routing._database import Database
+from partnerml.routing._database import Database, NoLedgerError
 from partnerml.routing._memory import Memory
 from partnerml.routing._offers import STATES, Offer
 from partnerml.routing._schema import micros, moment_of, prepare
@@ -28,6 +29,7 @@ from partnerml.routing._vectors import Vector
 if TYPE_CHECKING:
     import pandas as pd
 
+_logger = logging.getLogger("partnerml")
 __all__ = ["Latest", "Ledger", "State", "Turn"]
 
 
@@ -90,30 +92,37 @@ class Ledger:
         self._database, self._memory = database, Memory()
 
     @classmethod
-    def open(cls, url: str | None = None) -> Self:
-        """Open a ledger, and make its tables where there are none.
+    def open(cls, url: str | None = None, *, begin: bool = True) -> Self:
+        """Open a ledger, and begin one where there is none; that is told in the log.
 
         Parameters
         ----------
         url : str or None
             ``sqlite:///PATH``, or ``postgresql+psycopg://USER@HOST/DATABASE`` for many processes; None = in memory.
+        begin : bool
+            Whether one is begun where there is none; where it is to be there, a mistyped address is told.
 
         Raises
         ------
         ConfigError
             If the address is none that is known.
         SourceError
-            If the database cannot be opened, or its tables are of another version.
+            If the database cannot be opened, its folder is not there, its tables are of another version, or there is no
+            ledger and none is to be begun.
         MissingExtraError
             If the driver of PostgreSQL is not installed.
         """
-        database = Database(url)
+        database = Database(url, begin=begin)
         try:
             with database.writing() as connection:
-                prepare(connection, place=database.place, made_by=__version__)
+                begun = prepare(connection, place=database.place, made_by=__version__)
+                if begun and not begin:
+                    raise NoLedgerError(database.place)  # which undoes the tables
         except BaseException:
             database.close()
             raise
+        if begun and not database.in_memory:
+            _logger.info("%s holds no leads yet: a new ledger begins", database.place)
         return cls(database)
 
     def __enter__(self) -> Self:

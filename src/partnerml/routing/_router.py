@@ -73,7 +73,7 @@ class Router:
         cls,
         snapshot: str | Path | Snapshot,
         *,
-        ledger: str | None = None,
+        ledger: str | Ledger | None = None,
         reasons: bool = True,
         source: Path | None = None,
     ) -> Self:
@@ -83,8 +83,9 @@ class Router:
         ----------
         snapshot : str, Path or Snapshot
             The file ``OUT/snapshots/current``, one snapshot's folder, or a snapshot in memory.
-        ledger : str, optional
-            ``sqlite:///PATH`` or ``postgresql+psycopg://...``; None = in memory, gone when the process ends.
+        ledger : str or Ledger, optional
+            ``sqlite:///PATH`` or ``postgresql+psycopg://...``, begun where there is none; or one that is open. None =
+            in memory, gone when the process ends.
         reasons : bool
             Whether a decision tells what moved the model's score of the chosen partner, which takes a few
             milliseconds. Facts in words are told always.
@@ -102,7 +103,8 @@ class Router:
         """
         source = source if isinstance(snapshot, Snapshot) else Path(snapshot)
         found = snapshot if isinstance(snapshot, Snapshot) else Snapshot.open(Path(snapshot))
-        return cls(found, Ledger.open(ledger), source=source, reasons=reasons)
+        kept = ledger if isinstance(ledger, Ledger) else Ledger.open(ledger)
+        return cls(found, kept, source=source, reasons=reasons)
 
     def __enter__(self) -> Self:
         return self

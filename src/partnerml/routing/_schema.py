@@ -266,7 +266,7 @@ def maybe_moment(value: int | None) -> dt.datetime | None:
     return None if value is None else moment_of(value)
 
 
-def prepare(connection: sa.Connection, *, place: str, made_by: str) -> None:
+def prepare(connection: sa.Connection, *, place: str, made_by: str) -> bool:
     """Make the tables in an empty database, or see that they are those that this version knows.
 
     To be called in a transaction that nobody else can be in.
@@ -279,6 +279,11 @@ def prepare(connection: sa.Connection, *, place: str, made_by: str) -> None:
     made_by : str
         The version of partnerml.
 
+    Returns
+    -------
+    bool
+        Whether there were none.
+
     Raises
     ------
     SourceError
@@ -287,7 +292,7 @@ def prepare(connection: sa.Connection, *, place: str, made_by: str) -> None:
     found = set(sa.inspect(connection).get_table_names())
     if ledger.name in found:
         _check_version(connection, place)
-        return
+        return False
     if taken := sorted(found & set(metadata.tables)):
         raise SourceError(
             f"{place} has a table {taken[0]!r} and is no ledger of partnerml; give the ledger a database of its own"
@@ -296,6 +301,7 @@ def prepare(connection: sa.Connection, *, place: str, made_by: str) -> None:
     for statement in _guards(connection.dialect.name):
         connection.exec_driver_sql(statement)
     connection.execute(ledger.insert().values(one=1, version=VERSION, made_by=made_by))
+    return True
 
 
 def _check_version(connection: sa.Connection, place: str) -> None:
