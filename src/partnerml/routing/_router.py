@@ -64,6 +64,7 @@ class Router:
         # looking for a snapshot takes seconds; routing does not wait for it, since the new one is put in place at once
         self._looking = threading.Lock()
         self._book = PriceBook(None if source is None else source.parent)
+        self._ahead: set[str] = set()  # snapshots of later than now that were told of
         self._prices: Prices | None = None
         self._seen: Prices | None = None  # those published when this router looked last
         self._opened = self._with_prices(self._opened)
@@ -193,7 +194,7 @@ class Router:
         if top < 1:
             raise ConfigError(f"top must be at least 1, got {top}")
         moment, opened, asked = _moment(now), self._opened, Lead.of(lead)
-        opened.check_age(moment)
+        self._check_age(opened, moment)
         with self.ledger.turn(asked.lead_id, moment=moment) as turn:
             latest = latest_of(turn, asked)
             situation, number, credit = opened.situation_in(turn, asked), turn.number, opened.credit_in(turn)
@@ -221,7 +222,7 @@ class Router:
             If the snapshot is too old.
         """
         moment, opened, asked = _moment(now), self._opened, Lead.of(lead)
-        opened.check_age(moment)
+        self._check_age(opened, moment)
         with self.ledger.turn(asked.lead_id, moment=moment) as turn:
             stands = standing(turn, asked)
             if stands is not None:
@@ -289,6 +290,7 @@ class Router:
         """
         moment, opened = _moment(now), self._opened
         found = []
+        self._tell_of_future(opened, moment)
         for offer in self.ledger.overdue(moment):
             with self.ledger.turn(moment=moment) as turn:
                 ended, latest = turn.expire(offer.offer_id), turn.latest
@@ -482,7 +484,7 @@ class Router:
         from partnerml.routing._batch import assign_all
 
         moment, opened = _moment(now), self._opened
-        opened.check_age(moment)
+        self._check_age(opened, moment)
         return assign_all(
             self.ledger, opened, _leads(leads), moment=moment, book=self._book, progress=progress, dry_run=dry_run
         )
@@ -541,6 +543,22 @@ class Router:
             self._opened = self._opened.priced_by(found, self._book)
         return by_partner
 
+    def _check_age(self, opened: Opened, moment: dt.datetime) -> None:
+        """Refuse a snapshot that is too old, and tell of one that is of later than now."""
+        opened.check_age(moment)
+        self._tell_of_future(opened, moment)
+
+    def _tell_of_future(self, opened: Opened, moment: dt.datetime) -> None:
+        """Warn once of a snapshot that knows what is not known by now: the clock or the date of publishing is wrong."""
+        if moment < opened.snapshot.as_of and opened.way.snapshot_id not in self._ahead:
+            self._ahead.add(opened.way.snapshot_id)
+            _logger.warning(
+                "snapshot %s is as of %s, and it is %s UTC: what is decided now goes by what is known later only",
+                opened.way.snapshot_id,
+                f"{opened.snapshot.as_of:%Y-%m-%d}",
+                f"{moment:%Y-%m-%d %H:%M}",
+            )
+
     def _with_prices(self, opened: Opened) -> Opened:
         """Return a snapshot with the prices that were found last: by this router, or published since it looked."""
         if self._source is not None and self._source.is_file():
@@ -563,7 +581,7 @@ class Router:
         from partnerml.routing._rehearsal import dry_run
 
         moment, opened, told = _moment(now), self._opened, progress or Progress.silent()
-        opened.check_age(moment)
+        self._check_age(opened, moment)
         return dry_run(self.ledger, opened, _leads(leads), moment=moment, progress=told)
 
     def simulate(
