@@ -414,8 +414,12 @@ def test_outcomes_from_a_file(config, routed):
     )
     done = partnerml("outcomes", "-c", config, "--from", file, *LATER)
     assert done.exit_code == 2
-    assert "1 outcome in the ledger" in done.stdout
+    assert "0 outcomes in the ledger" in done.stdout
     assert "4 of 5 rows cannot be used" in done.stderr
+    assert "; nothing was written" in done.stderr
+    few = partnerml("outcomes", "-c", config, "--from", file, "--set", "validation.max_rejected=0.9", *LATER)
+    assert few.exit_code == 0, few.stderr
+    assert "1 outcome in the ledger" in few.stdout
     reasons = pd.read_csv(config.parent / "out" / "outcomes.rejects.csv")["reason"].tolist()
     for words, reason in zip(
         (

@@ -109,7 +109,8 @@ def outcomes(session: Session, *, file: Path, by: str | None, now: dt.datetime |
     """Write what became of leads, which frees their partners for others and is what the next model learns from.
 
     Without closed_at a lead is closed now. The same file again changes nothing. Rows that cannot be used (no partner
-    has accepted the lead, say) are set aside in OUT/outcomes.rejects.csv, with the reason.
+    has accepted the lead, say) are set aside in OUT/outcomes.rejects.csv, with the reason; if they are more than
+    validation.max_rejected of the file, nothing is written.
 
     \b
     Example:
@@ -121,18 +122,21 @@ def outcomes(session: Session, *, file: Path, by: str | None, now: dt.datetime |
 
     with _routed.ledger_of(session) as (config, ledger):
         rows = read_leads(file)
-        told = write_outcomes(ledger, rows, now=_routed.moment_of(now), by=by, progress=session.progress)
+        most = config.validation.max_rejected
+        told = write_outcomes(ledger, rows, now=_routed.moment_of(now), by=by, progress=session.progress, most=most)
     rejects = write_rejects(told.refused, config.out / "outcomes.rejects.csv")
     document = {"rows": len(rows), "written": told.written, "set_aside": len(told.refused), "rejects": rejects}
     first = told.refused[0][1] if told.refused else ""
-    too_many = _routed.share_refused(str(file), len(told.refused), len(rows), config.validation.max_rejected, first)
+    too_many = _routed.share_refused(str(file), len(told.refused), len(rows), most, first)
 
     def show(console: Console) -> None:
         _show.say(console, f"{_routed.plural(told.written, 'outcome')} in the ledger")
         if rejects is not None:
             _show.path(console, f"{len(told.refused):,} set aside", rejects)
 
-    return Result(document, show, None if too_many is None else DataError(f"{too_many}. All of them lie in {rejects}"))
+    nothing = "" if told.written else "; nothing was written"
+    failure = None if too_many is None else DataError(f"{too_many}. All of them lie in {rejects}{nothing}")
+    return Result(document, show, failure)
 
 
 @command("forget")

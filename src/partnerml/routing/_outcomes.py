@@ -12,7 +12,7 @@ from partnerml.errors import BusyError, ConfigError, DataError, InputError, Sour
 from partnerml.moments import Moment, moment
 from partnerml.progress import Progress
 from partnerml.routing._lead_values import RefusedError, shown, value_of
-from partnerml.routing._offers import OUTCOMES
+from partnerml.routing._offers import ACCEPTED, OUTCOMES
 
 if TYPE_CHECKING:
     from partnerml.routing._ledger import Ledger
@@ -83,8 +83,12 @@ def write_outcomes(
     now: Moment,
     by: str | None = None,
     progress: Progress | None = None,
+    most: float = 1.0,
 ) -> Told:
     """Write outcomes of leads, each in a transaction of its own; the same again changes nothing.
+
+    Which rows are none, or are of leads that no partner has accepted, is found first: of a file with too many of them
+    nothing is written.
 
     Parameters
     ----------
@@ -95,18 +99,40 @@ def write_outcomes(
     by : str, optional
         Who tells.
     progress : Progress, optional
+    most : float
+        Which share of the rows may be refused.
     """
-    at, written, refused = moment(now, name="now"), 0, []
-    for row in (progress or Progress.silent()).track(list(rows), "outcomes"):
+    every, at = list(rows), moment(now, name="now")
+    accepted = {offer.lead_id for offer in ledger.offers(status=ACCEPTED)}
+    # places of rows, so that what is refused stays in the order of the file
+    refused: dict[int, str] = {}
+    later: list[tuple[int, LeadOutcome]] = []
+    for place, row in enumerate(every):
         try:
             found = LeadOutcome.of(row)
-            with ledger.turn(moment=at) as turn:
-                turn.close(found.lead_id, found.outcome, closed_at=found.closed_at, amount=found.amount, by=by)
-        except (BusyError, ConfigError, SourceError):
-            # not this row's fault
-            raise
-        except InputError as error:
-            refused.append((row, str(error)))
+        except DataError as error:
+            refused[place] = str(error)
             continue
-        written += 1
-    return Told(written, tuple(refused))
+        if found.lead_id in accepted:
+            later.append((place, found))
+        elif (told := _closed(ledger, found, at, by)) is not None:
+            refused[place] = told
+    written = len(every) - len(refused) - len(later)
+    if len(refused) <= most * len(every):
+        for place, found in (progress or Progress.silent()).track(later, "outcomes"):
+            told = _closed(ledger, found, at, by)
+            written += told is None
+            refused |= {} if told is None else {place: told}
+    return Told(written, tuple((every[place], refused[place]) for place in sorted(refused)))
+
+
+def _closed(ledger: Ledger, found: LeadOutcome, at: dt.datetime, by: str | None) -> str | None:
+    """Write an outcome; return why it cannot be, where that is the row's fault."""
+    try:
+        with ledger.turn(moment=at) as turn:
+            turn.close(found.lead_id, found.outcome, closed_at=found.closed_at, amount=found.amount, by=by)
+    except (BusyError, ConfigError, SourceError):
+        raise
+    except InputError as error:
+        return str(error)
+    return None
