@@ -244,7 +244,9 @@ class Decision:
     def for_partner(self, partner_id: str) -> dict[str, Any]:
         """Return what one partner may see: its own facts, and ranks without names.
 
-        What another partner is, scored or has is left out: domain.md asks for an anonymous peer group.
+        What another partner is, scored or has is left out. A decision holds the best that were not chosen alone, and
+        does not know who is a partner: `Router.for_partner` tells the rank of others, the rule that a partner did not
+        pass, and refuses an id that there is not.
         """
         chosen = partner_id == self.partner_id
         own = next((other for other in self.alternatives if other.partner_id == partner_id), None)

@@ -14,12 +14,13 @@ from partnerml.routing._capacity import PartnerCapacity
 from partnerml.routing._decide import Case, Outcome, Way, decide
 from partnerml.routing._decision import ASSIGNED, FALLBACK, HELD, WAITING
 from partnerml.routing._hours import check_hours, deadline, iso_week, local_day, zone
+from partnerml.routing._index import index_of
 from partnerml.routing._lead import Lead
 from partnerml.routing._offers import Held, NewOffer
 from partnerml.routing._precedence import keys_of
 from partnerml.routing._rules import rules_of
 from partnerml.routing._shares import Group
-from partnerml.routing._situation import Beforehand, Load, Match, Situation
+from partnerml.routing._situation import Beforehand, Load, Match, Situation, naive
 from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._vectors import Vector
 
@@ -105,6 +106,10 @@ class Opened:
         if row is None:
             raise InputError(f"there is no partner {partner_id!r} in snapshot {self.way.snapshot_id}; check the id")
         return row
+
+    def is_member(self, partner_id: str, moment: dt.datetime) -> bool:
+        """Tell whether a partner has joined and not left at a moment."""
+        return bool(index_of(self.snapshot).membership.hold(naive(moment), self.row(partner_id)))
 
     def check_age(self, moment: dt.datetime) -> None:
         """Refuse to decide by what is too old.

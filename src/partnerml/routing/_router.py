@@ -312,6 +312,8 @@ class Router:
     def override(self, lead_id: str, partner_id: str, *, by: str, reason: str, now: Moment | None = None) -> Decision:
         """Give a lead that was routed to another partner, whatever rules and scores say; who did it and why is kept.
 
+        A warning tells where the partner has left, or has not joined yet.
+
         Raises
         ------
         InputError
@@ -334,6 +336,12 @@ class Router:
                 by=by,
                 why=reason,
             )
+            if not opened.is_member(partner_id, moment):
+                _logger.warning(
+                    "lead %s is given to %s, which is no partner at the time: it has left, or has not joined yet",
+                    lead_id,
+                    partner_id,
+                )
             held = opened.held(partner_id, str(decision.offer_id), OVERRIDE, moment)
             text = turn.record(document=decision.to_dict(), held=held, by=by, reason=reason)
             return Decision.from_json(text)
