@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import BeforeValidator, Field
 
 from partnerml.config._base import Duration, Model, Texts, as_tuple, refusal
+from partnerml.config._reading import explain
+from partnerml.errors import ConfigError
 
 Missing = Literal["pass", "fail"]
 PolicyKind = Literal["greedy", "softmax", "epsilon", "thompson", "round_robin"]
@@ -67,6 +69,13 @@ class OffersConfig(Model):
         default=dt.timedelta(hours=24), description="in business hours; after that the offer expires"
     )
     limit: int = Field(default=3, ge=1, description="how many partners a lead is offered to before it falls back")
+
+    @pydantic.field_validator("answer_within")
+    @classmethod
+    def _some_time(cls, value: dt.timedelta) -> dt.timedelta:
+        if value <= dt.timedelta(0):
+            raise refusal("a partner needs some time to answer: give more than 0, such as 24h")
+        return value
 
 
 class PolicyConfig(Model):
@@ -157,6 +166,24 @@ class RoutingConfig(Model):
     offers: OffersConfig = Field(default_factory=OffersConfig, description="how long a partner has to answer")
     hours: HoursConfig = Field(default_factory=HoursConfig, description="business hours")
     batch: BatchConfig = Field(default_factory=BatchConfig, description="many leads at once")
+
+    @classmethod
+    def of(cls, given: RoutingConfig | Mapping[str, Any]) -> RoutingConfig:
+        """Return a section that is given as one, or as a mapping such as YAML has it.
+
+        Raises
+        ------
+        ConfigError
+            If it is neither, or a key or a value is not allowed.
+        """
+        if isinstance(given, RoutingConfig):
+            return given
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"the section routing is a RoutingConfig or a mapping; got {type(given).__name__}")
+        try:
+            return cls.model_validate(given)
+        except pydantic.ValidationError as error:
+            raise ConfigError(explain(error, given, "routing")) from None
 
     @pydantic.model_validator(mode="after")
     def _one_set_of_weights(self) -> RoutingConfig:

@@ -9,12 +9,38 @@ import numpy as np
 
 from partnerml.routing._lead import Lead
 from partnerml.routing._prices import WINDOW, Window
+from partnerml.routing._pricing import Prices
 from partnerml.routing._shortlist import value_of
 from partnerml.routing._situation import Load
 
 if TYPE_CHECKING:
     from partnerml.routing._ledger import Ledger
     from partnerml.routing._opened import Opened
+
+
+def found_prices(
+    ledger: Ledger, opened: Opened, *, moment: dt.datetime, within: dt.timedelta, expected: int | None
+) -> Prices:
+    """Find prices by the leads of late and the capacity that is left at a moment.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    opened : Opened
+    moment : datetime
+        Zoned.
+    within : timedelta
+        How far back leads count.
+    expected : int or None
+        How many are to come until capacity is renewed; None = as many as came.
+    """
+    window, capacity = demand(ledger, opened, start=moment - within, end=moment), opened.way.capacity
+    fold, _ = ledger.standing(now=moment, capacity=capacity)
+    room = capacity.free(fold.load(capacity, moment), np.arange(len(opened.snapshot)))
+    expected = expected or len(window)
+    price, ids = window.prices(room, expected=expected), opened.snapshot.partners.partner_id
+    by_partner = {str(ids[row]): float(price[row]) for row in np.flatnonzero(price > 0)}
+    return Prices(moment, len(window), expected, by_partner)
 
 
 def demand(ledger: Ledger, opened: Opened, *, start: dt.datetime, end: dt.datetime) -> Window:

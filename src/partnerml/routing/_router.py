@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from partnerml.errors import ConfigError, DataError, InputError, ModelError
 from partnerml.moments import Moment
 from partnerml.moments import moment as zoned
@@ -529,27 +527,21 @@ class Router:
         MissingExtraError
             If numba is not installed.
         """
-        from partnerml.routing._demand import demand
+        from partnerml.routing._demand import found_prices
 
         if expected is not None and expected < 1:
             raise ConfigError(f"expected must be at least 1 lead, got {expected}")
         if not 0 < days <= _MOST_DAYS:
             raise ConfigError(f"days must be more than 0 and at most {_MOST_DAYS:,}, got {days}")
-        moment, opened = _moment(now), self._opened
-        window = demand(self.ledger, opened, start=moment - dt.timedelta(days=days), end=moment)
-        capacity, expected = opened.way.capacity, expected or len(window)
-        fold, _ = self.ledger.standing(now=moment, capacity=capacity)
-        room = capacity.free(fold.load(capacity, moment), np.arange(len(opened.snapshot)))
-        price, ids = window.prices(room, expected=expected), opened.snapshot.partners.partner_id
-        by_partner = {str(ids[row]): float(price[row]) for row in np.flatnonzero(price > 0)}
-        found = Prices(moment, len(window), expected, by_partner)
+        moment, within = _moment(now), dt.timedelta(days=days)
+        found = found_prices(self.ledger, self._opened, moment=moment, within=within, expected=expected)
         with self._looking:
             if publish:
                 self._book.publish(found)
                 self._seen = found
             self._prices = found
             self._opened = self._opened.priced_by(found, self._book)
-        return by_partner
+        return found.by_partner
 
     def _check_age(self, opened: Opened, moment: dt.datetime) -> None:
         """Refuse a snapshot that is too old, and tell of one that is of later than now."""
@@ -596,7 +588,7 @@ class Router:
         self,
         day: Moment,
         *,
-        config: RoutingConfig | None = None,
+        config: RoutingConfig | Mapping[str, Any] | None = None,
         days: int = 1,
         progress: Progress | None = None,
     ) -> pd.DataFrame:
@@ -609,8 +601,8 @@ class Router:
         ----------
         day : moment
             When it begins.
-        config : RoutingConfig, optional
-            The rules to try; by default those of the snapshot in use.
+        config : RoutingConfig or mapping, optional
+            The rules to try, or the section ``routing`` as YAML has it; by default those of the snapshot in use.
         days : int
             How long it lasts.
         progress : Progress, optional
@@ -625,13 +617,16 @@ class Router:
         ------
         InputError
             If no lead was decided on that day.
+        ConfigError
+            If `config` is no section routing, or names rules or columns that there are not.
         """
+        from partnerml.config import RoutingConfig
         from partnerml.routing._rehearsal import simulated
 
         if not 1 <= days <= _MOST_DAYS:
             raise ConfigError(f"days must be from 1 to {_MOST_DAYS:,}, got {days}")
         start, snapshot = _moment(day, "day"), self.snapshot
-        tried = snapshot if config is None else dataclasses.replace(snapshot, config=config)
+        tried = snapshot if config is None else dataclasses.replace(snapshot, config=RoutingConfig.of(config))
         opened = Opened.of(tried, reasons=False)
         end = start + dt.timedelta(days=days)
         return simulated(self.ledger, opened, start=start, end=end, progress=progress or Progress.silent())
