@@ -138,7 +138,7 @@ def _duplicate(situation: Situation, keys: Keys) -> Precedence | None:
 def _same_as(match: Match, created_at: dt.datetime | None) -> str:
     """Return which lead another one is; one that is older, and was sent later, has not come again."""
     if created_at is not None and created_at < match.created_at:
-        return f"it is the same as the lead {match.lead_id} of {_day(match.created_at)}, which was decided before"
+        return f"it is the same as the lead {match.lead_id} of {_day(match.created_at)}, which was given out before"
     return f"it is the lead {match.lead_id} of {_day(match.created_at)} come again"
 
 
