@@ -33,7 +33,7 @@ _QUEUE = (
         decisions.document, decisions.decided_at, leads.lead_id, leads.payload, leads.created_at, _ASKED.label("asked")
     )
     .select_from(tables.decisions.join(tables.leads))
-    .where(decisions.status == FALLBACK, decisions.forgotten == 0, leads.forgotten == 0, IS_LAST)
+    .where(decisions.status == FALLBACK, leads.forgotten == 0, IS_LAST)
     .order_by(decisions.decided_at, decisions.seq)
 )
 
