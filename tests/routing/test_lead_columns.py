@@ -1,11 +1,15 @@
 """Columns of leads that nobody reads, since they are called otherwise: told before anything is routed."""
 
 import datetime as dt
+import logging
 
+import pandas as pd
 import pytest
+from tests.routing.made_up import AS_OF, snapshot
 
 from partnerml import schema
 from partnerml.errors import DataError
+from partnerml.routing import Router
 from partnerml.routing._lead import Lead, check_ids, doubts
 
 NOON = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
@@ -51,6 +55,16 @@ def test_no_column_of_the_table_is_told():
         told(**{name: values.get(name, "5") for name in schema.LEADS.names if name not in ("lead_id", "created_at")})
         == []
     )
+
+
+def test_a_frame_of_leads_is_looked_at_too(caplog):
+    frame = pd.DataFrame([{"lead_id": "1", "created_at": AS_OF, "postcode": "10115", "country": "DE"}])
+    with Router.open(snapshot(2)) as router, caplog.at_level(logging.WARNING, logger="partnerml"):
+        router.dry_run(frame, now=AS_OF)
+        assert "leads: the column 'postcode' is none of the table leads" in caplog.text
+        caplog.clear()
+        router.dry_run(frame.rename(columns={"postcode": "postal_code"}), now=AS_OF)
+        assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from partnerml.progress import Progress
 from partnerml.routing._decision import ASSIGNED, DUPLICATE, OVERRIDDEN, Decision, id_of
 from partnerml.routing._eligibility import Failed, why_not
 from partnerml.routing._lead import Lead, LeadTable
+from partnerml.routing._lead_columns import misnamed
 from partnerml.routing._ledger import Ledger
 from partnerml.routing._offers import EXPIRED, OVERRIDE, Offer
 from partnerml.routing._opened import Opened
@@ -648,6 +649,9 @@ def _leads(leads: Leads) -> tuple[Lead, ...]:
     if table.refused:
         first = table.refused[0]
         raise DataError(f"leads: {len(table.refused)} row(s) are no leads, first row {first.row}: {first.reason}")
+    if rows is not leads:  # who gives a table may have named its columns otherwise
+        for words in misnamed(table.leads):
+            _logger.warning("leads: %s", words)
     return table.leads
 
 
