@@ -282,6 +282,8 @@ def test_names_are_taken_once():
     assert register_rule(other, replace=True) is other
     with pytest.raises(ConfigError, match="'pause' is one of partnerml's own"):
         register_rule(Rule("pause", "is mine", only_first))
+    with pytest.raises(ConfigError, match="rule 'mine': passes must be a function of the situation, got None"):
+        Rule("mine", "is mine", None)
     with pytest.raises(ConfigError, match="lower-case letters, digits and underscores"):
         Rule("Not Mine", "is mine", only_first)
     with pytest.raises(ConfigError, match="takes a Rule, got function"):

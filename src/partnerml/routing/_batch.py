@@ -28,7 +28,7 @@ from partnerml.routing._decide import (
     ranked,
     reasoned,
 )
-from partnerml.routing._decision import ASSIGNED, Decision, counted, statuses
+from partnerml.routing._decision import ASSIGNED, BATCH, Decision, counted, statuses
 from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._opened import groups_of
 from partnerml.routing._precedence import precedence
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from partnerml.routing._ledger import Ledger
     from partnerml.routing._opened import Opened
     from partnerml.routing._turn import Turn
-
-POLICY = "batch"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +203,7 @@ class Together:
     def told(self) -> dict[str, Any]:
         """Return what a decision says of it."""
         return {
-            "policy": POLICY,
+            "policy": BATCH,
             "prices_id": self.prices_id,
             "evidence": {"batch_of": self.leads, "after_entry": self.after_entry},
         }

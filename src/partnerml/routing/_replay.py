@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partnerml.errors import InputError, InternalError, SourceError
-from partnerml.routing._batch import POLICY as BATCH
 from partnerml.routing._batch import Chosen, Together, given, left_over
 from partnerml.routing._decide import Case
-from partnerml.routing._decision import OVERRIDDEN, Decision
+from partnerml.routing._decision import BATCH, OVERRIDDEN, Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._looked import looked_at
 from partnerml.routing._opened import Opened

@@ -61,7 +61,7 @@ class Rule:
     Raises
     ------
     ConfigError
-        If the name is none.
+        If the name is none, or something is no function.
     """
 
     name: str
@@ -80,6 +80,11 @@ class Rule:
             raise ConfigError(
                 f"rule {self.name!r}: a name has lower-case letters, digits and underscores, and begins with a letter"
             )
+        functions = {"passes": self.passes, "failed": self.failed, "own": self.own}
+        wrong = [name for name, function in functions.items() if not callable(function)]
+        if wrong:
+            got = functions[wrong[0]]
+            raise ConfigError(f"rule {self.name!r}: {wrong[0]} must be a function of the situation, got {got!r}")
 
     def mask(self, situation: Situation) -> Bools:
         """Return which partners pass.
