@@ -30,7 +30,7 @@ DICTIONARY = (
     info("partners__country__trait__asof", words="country", subject="country", unit="category"),
     info("pair__source__own__asof", words="whether it handed the lead in", subject="source", unit="flag"),
 )
-SAME_INDUSTRY = "works in the lead's very industry (typical: another industry than the lead's)"
+SAME_INDUSTRY = "works in the lead's own industry (typical: another industry than the lead's)"
 OFFICE = "its office is in"
 NAMES = [entry.name for entry in DICTIONARY]
 

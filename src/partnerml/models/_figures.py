@@ -63,5 +63,5 @@ def figure(info: FeatureInfo, value: float) -> str:
 
 def _industry(similarity: float) -> str:
     if similarity in (0.0, 1.0):
-        return "the lead's very industry" if similarity else "another industry than the lead's"
+        return "the lead's own industry" if similarity else "another industry than the lead's"
     return "an industry near the lead's"
