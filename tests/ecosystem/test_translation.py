@@ -206,6 +206,8 @@ def test_tables_found_side_by_side_are_those_found_alone() -> None:
     temporary = backend.create_table("kept", numbers, temp=True)
     in_memory = ibis.memtable({"a": [1, 2]}, schema={"a": "int64"})
     for tables in (parts, [*parts, temporary], [*parts, in_memory]):
+        sessions = [backend.con.cursor() for _ in tables]
+        assert (backend._by_sessions(sessions, tables) is None) is (tables is not parts)
         alone = [backend.to_pyarrow(table) for table in tables]
         assert backend.to_arrow_together(tables) == alone
         assert [table.schema for table in backend.to_arrow_together(tables)] == [table.schema for table in alone]
@@ -217,6 +219,7 @@ def test_tables_found_side_by_side_see_the_zone_of_the_session() -> None:
     backend.con.execute("SET GLOBAL TimeZone='Asia/Tokyo'")
     backend.con.execute("SET TimeZone='UTC'")
     backend.con.execute("CREATE VIEW moments AS SELECT '2025-01-01 00:00:00+00'::timestamptz::timestamp AS at")
+    assert backend._by_sessions([backend.con.cursor()], [backend.table("moments")]) is None
     (found,) = backend.to_arrow_together([backend.table("moments")])
     assert found["at"].to_pylist() == [dt.datetime(2025, 1, 1)]  # noqa: DTZ001
     backend.disconnect()

@@ -31,7 +31,7 @@ DICTIONARY = (
     info("pair__source__own__asof", words="whether it handed the lead in", subject="source", unit="flag"),
 )
 SAME_INDUSTRY = "works in the lead's own industry (typical: another industry than the lead's)"
-OFFICE = "its office is in"
+OFFICE, TERRITORY, NEAR = "its office is in", "its territory ", "an industry near the lead's"
 NAMES = [entry.name for entry in DICTIONARY]
 
 
@@ -100,7 +100,7 @@ def test_who_handed_the_lead_in_is_told_in_words(value, words):
         (350.0, 350.0, (-0.3, -0.6), "350 km from the customer (typical: 40 km)"),
         (350.0, 350.0, (-0.6, -0.3), "350 km from the customer (typical: 45 km)"),
         (np.nan, 350.0, (-0.3, 0.6), "handed the lead in itself, 350 km from the customer"),
-        (np.nan, np.nan, (-0.3, 0.6), "km of a lead that it was given: not known"),
+        (np.nan, np.nan, (-0.3, 0.6), "distance to the customer: not known"),
     ],
 )
 def test_both_features_of_distance_are_one_reason(given, distance, effects, words):
@@ -122,9 +122,32 @@ def test_both_features_of_distance_are_one_reason(given, distance, effects, word
     [
         ("pair__place__level__asof", 0.0, 3.0, f"{OFFICE} another country (typical: the customer's postal area)"),
         ("pair__place__level__asof", 2.0, 1.5, f"{OFFICE} the customer's region (typical: the customer's country)"),
-        ("pair__territory__level__asof", 1.0, 1.0, "its territory is the customer's country (as is typical)"),
+        (
+            "pair__territory__level__asof",
+            1.0,
+            1.0,
+            f"{TERRITORY}holds the lead, by country or more widely (as is typical)",
+        ),
+        (
+            "pair__territory__level__asof",
+            0.0,
+            3.0,
+            f"{TERRITORY}does not hold the lead (typical: holds the lead by postal area)",
+        ),
         ("pair__vertical__similarity__asof", 1.0, 0.0, SAME_INDUSTRY),
-        ("pair__vertical__similarity__asof", 0.5, 0.3, "works in an industry near the lead's (as is typical)"),
+        ("pair__vertical__similarity__asof", 0.5, 0.5, f"works in {NEAR} (50 % of its code) (as is typical)"),
+        (
+            "pair__vertical__similarity__asof",
+            0.67,
+            0.33,
+            f"works in {NEAR} (67 % of its code) (typical: {NEAR} (33 % of its code))",
+        ),
+        ("events__logins__count__30d", 4.0, 4.5, "logins: 4 (typical: 4.5)"),
+        ("events__surveys__value_last__365d", 4.5, 3.6, "value of surveys: 4.50 (typical: 3.60)"),
+        ("events__share__other__30d", 3.0, 3.0, "share of voice reports: 3 (as is typical)"),
+        ("peers__share__percentile__30d", 87.25, 50.0, "share of wins, among its peers: 87 (typical: 50)"),
+        ("deals__open__age_days__asof", 40.0, 30.5, "mean age of open deals: 40 (typical: 30)"),
+        ("events__login__recency_days__90d", 12.0, 12.0, "days since the last login: 12 (as is typical)"),
         ("pair__place__distance_km__asof", 15_565.2, 39.9, "15,565 km from the customer (typical: 40 km)"),
         ("partners__latitude__trait__asof", -23.96, 41.87, "latitude: -24.0° (typical: 41.9°)"),
         ("pair__language__coverage__asof", 0.5, 1.0, "share of its languages: 50 % (typical: 100 %)"),
@@ -134,10 +157,20 @@ def test_both_features_of_distance_are_one_reason(given, distance, effects, word
     ],
 )
 def test_what_a_number_stands_for_is_told(feature, value, typical, text):
-    units = {"latitude": "degrees", "distance_km": "km", "verticals": "count", "certified": "yes or no"}
-    words = {"latitude": "latitude", "verticals": "number of verticals", "certified": "certified"}
-    part = next((part for part in units if part in feature), "")
-    entry = info(feature, words=words.get(part, "share of its languages"), subject="", unit=units.get(part, "ratio"))
+    told_as = {
+        "latitude": ("latitude", "degrees"),
+        "km": ("distance", "km"),
+        "verticals": ("number of verticals", "count"),
+        "certified": ("certified", "yes or no"),
+        "logins": ("logins", "count"),
+        "surveys": ("value of surveys", "value"),
+        "events__share": ("share of voice reports", "count"),
+        "peers": ("share of wins, among its peers", "percentile"),
+        "open": ("mean age of open deals", "days"),
+        "recency": ("days since the last login", "days"),
+    }
+    words, unit = next((told_as[part] for part in told_as if part in feature), ("share of its languages", "ratio"))
+    entry = info(feature, words=words, subject="", unit=unit)
     effects = pd.DataFrame([{feature: 0.5, "base": 0.0}])
     rows = explain(effects, pd.DataFrame([{feature: value}]), dictionary=[entry], typical={feature: typical}, top=1)
     assert rows[0][0].text == text

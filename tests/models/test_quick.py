@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partnerml.models import BoostedTrees, _quick_trees
+from partnerml.dataset import FeatureInfo
+from partnerml.models import Blend, BoostedTrees, LogLogistic, Model, _quick_trees, explain
+from partnerml.models._quick import QuickModel, coded
 from partnerml.models._quick_trees import QuickTrees
 
 
@@ -100,3 +102,48 @@ def test_any_number_of_rows(n):
     assert bits.shape == (n, 3)
     expected = trees._predicted(codes, raw_score=True) if n else np.empty(0)
     np.testing.assert_allclose(quick.log_odds(bits), expected, rtol=0, atol=1e-12)
+
+
+def test_reasons_are_those_of_the_model_whatever_its_components_are():
+    X = rows(800, 5, missing=0.1)
+    y, noise = labels(X, 5), np.random.default_rng(1).integers(0, 2, len(X))
+    components = {
+        "known": BoostedTrees(n_estimators=5).fit(X[["b", "text"]], y),
+        "trees": BoostedTrees(n_estimators=6, num_leaves=7).fit(X, y),
+        "line": LogLogistic().fit(X, y),
+        "framed": BoostedTrees(n_estimators=2, num_leaves=120, min_child_samples=1, reg_lambda=0.0).fit(
+            X[["a"]], noise
+        ),
+    }
+    names = tuple(X.columns)
+    plain = {"columns": (), "window_days": None, "table": "", "null_rule": "", "unit": "number"}
+    dictionary = tuple(
+        FeatureInfo(name=n, definition=n, words=n, subject=n, measure=n, group=n, **plain) for n in names
+    )
+    model = Model(
+        task={"name": "close"},
+        catalogue={},
+        dictionary=dictionary,
+        columns=names,
+        vocabulary={"text": components["line"].columns_.vocabulary["text"]},
+        blend=Blend(components, {"known": 0.3, "trees": 0.5, "line": 0.4, "framed": 0.2}),
+        hazard=None,
+        evaluation={},
+        training={"typical": {"a": 0.1, "b": 2.0}},
+        documents={},
+    )
+    columns, asked = coded(model, None, names), rows(40, 6, missing=0.3)
+    codes = columns.encode(asked)
+    live = [names.index(name) for name in ("a", "c", "d")]
+    quick = QuickModel(model, None, columns, codes, live)
+    kinds = {name: type(part).__name__ for name, part in quick.parts.items()}
+    assert kinds == {"known": "Known", "trees": "Trees", "line": "Linear", "framed": "Framed"}
+    told = quick.reasons(np.arange(len(asked)), codes[:, live], top=9)
+    expected = explain(
+        model.contributions(asked), asked, dictionary=dictionary, typical=model.training["typical"], top=9
+    )
+    for ours, theirs in zip(told, expected, strict=True):
+        effect = {reason.feature: reason.effect for reason in theirs}
+        assert {reason.text for reason in ours} == {reason.text for reason in theirs}
+        assert {reason.feature: reason.effect for reason in ours} == pytest.approx(effect, abs=1e-12)
+    assert [quick.reasons(np.array([i]), codes[i : i + 1, live], top=9)[0] for i in range(5)] == told[:5]

@@ -31,7 +31,7 @@ def pair_measures() -> Iterator[Measure]:
         ),
         (
             "territory", "level", "level", "null if it has no territory: it is unrestricted",
-            "how closely its territory names the place (0 not, 1 country, 2 region or circle, 3 postal area)",
+            "how closely its territory holds the lead (0 not, 1 country or wider, 2 region or circle, 3 postal area)",
             "leads+territories", ("country", "region", "postal_prefix", "radius_km", "verticals"),
         ),
         (

@@ -58,7 +58,7 @@ def describe(feature: Feature, *, table: str | None = None, unit: str | None = N
     table : str, optional
         Where a trait comes from, when that is not ``partners``.
     unit : str, optional
-        The unit of a trait: ``category`` or ``number``.
+        The unit of a trait: ``category``, ``yes or no`` or ``number``.
     """
     entry = feature.entry
     words = _told(feature, entry.words)

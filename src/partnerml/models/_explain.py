@@ -47,7 +47,8 @@ _ASPECTS = {
 _SPANS = (30, 90)
 _ACTIVITY = "activity__all"
 _RHYTHM = f"{_ACTIVITY}__gap_mean__365d"
-_DISTANCE = "pair__place__distance_km__asof"
+_OPEN = "deals__open"
+_DISTANCE, _OWN = "pair__place__distance_km__asof", "pair__source__own__asof"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def figures(info: FeatureInfo) -> tuple[str, ...]:
         return (info.name, *(f"{_stem(info)}__{days}d" for span in _SPANS for days in (span, 2 * span)))
     if part == "recency":
         return (info.name, f"{info.group}__recency_days__ever", *((_RHYTHM,) if info.group == _ACTIVITY else ()))
-    return (info.name, _DISTANCE) if part == "distance" else (info.name,)
+    return (info.name, _DISTANCE, _OWN) if part == "distance" else (info.name,)
 
 
 def explain(
@@ -251,6 +252,8 @@ class _Words:
 
     def _recency(self, info: FeatureInfo, effect: float) -> str:
         name = f"{info.group}__recency_days__ever"
+        if name not in self.row:  # a catalogue of one's own, without it
+            return self._level(info, effect)
         days = self._number(name)
         if days is None:
             return f"no {info.subject} on record"
@@ -267,6 +270,8 @@ class _Words:
         return f"{info.words}: {_days(value)}{self._usual(info, info.name)}"
 
     def _age(self, info: FeatureInfo, effect: float) -> str:
+        if info.group == _OPEN:  # of many
+            return self._level(info, effect)
         value = self._number(info.name)
         if value is None:
             return f"{info.words}: not known"
@@ -278,9 +283,11 @@ class _Words:
 
     def _distance(self, info: FeatureInfo, effect: float) -> str:
         known = self._number(_DISTANCE)
-        if self._number(info.name) is None and known is not None:
+        if self._number(info.name) is not None:
+            return self._level(info, effect)
+        if known is not None:
             return f"handed the lead in itself, {figure(info, known)} from the customer"
-        return self._level(info, effect)
+        return "handed the lead in itself" if self._number(_OWN) else "distance to the customer: not known"
 
     def _level(self, info: FeatureInfo, effect: float) -> str:
         value = _plain(self.row.get(info.name))

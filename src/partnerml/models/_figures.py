@@ -21,8 +21,13 @@ _LEVELS: Mapping[tuple[str, str], _Levels] = {
         ("another country", "the customer's country", "the customer's region", "the customer's postal area"),
     ),
     ("pair__territory", "level"): _Levels(
-        "its territory is {}",
-        ("elsewhere", "the customer's country", "the customer's region or a circle", "the customer's postal area"),
+        "its territory {}",
+        (
+            "does not hold the lead",
+            "holds the lead, by country or more widely",
+            "holds the lead by region or circle",
+            "holds the lead by postal area",
+        ),
     ),
 }
 # a share of the code of an industry, which nobody thinks of as a number
@@ -54,14 +59,19 @@ def figure(info: FeatureInfo, value: float) -> str:
         return f"{value:,.0f} km"
     if info.unit == "degrees":
         return f"{value:.1f}°"
-    if info.words.startswith("share of"):
+    if info.unit == "ratio" and info.words.startswith(("share of", "mean share of")):
         return f"{100 * value:,.0f} %"
-    if info.unit in {"count", "days", "money", "value", "percentile"} or value == int(value):
+    if value == int(value):
         return f"{value:,.0f}"
-    return f"{value:,.2f}"
+    return _rounded(value) if info.unit in {"count", "days", "money", "percentile"} else f"{value:,.2f}"
+
+
+def _rounded(value: float) -> str:
+    """Return a number with a decimal where it is small: medians of counts may lie between two."""
+    return f"{value:,.1f}" if abs(value) < 10 else f"{value:,.0f}"
 
 
 def _industry(similarity: float) -> str:
     if similarity in (0.0, 1.0):
         return "the lead's own industry" if similarity else "another industry than the lead's"
-    return "an industry near the lead's"
+    return f"an industry near the lead's ({100 * similarity:.0f} % of its code)"
