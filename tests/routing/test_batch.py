@@ -224,6 +224,40 @@ def test_when_those_who_hold_leads_exclusively_are_full_others_get_the_rest(shar
             assert router.replay(decision.decision_id) == decision
 
 
+def test_another_who_keeps_the_shares_gets_what_is_left_over():
+    """p0 holds the place exclusively and is full; p1 is best of the others, and its group has as much as it may."""
+    rooms = ((1, "a"), (5, "b"), (5, "a"))
+    partners = [{"country": "DE", "max_open_leads": room, "tier": tier} for room, tier in rooms]
+    areas = [{"partner_id": f"p{i}", "country": "DE", "exclusive": i == 0} for i in range(3)]
+    config = {"batch": {"shares": [{"column": "tier", "value": "b", "most": 0.4}]}}
+    p = {"p0": 0.2, "p1": 0.9, "p2": 0.3}
+    with Router.open(snapshot(partners, territories=areas, p=p, config=config)) as router:
+        batch = router.assign(leads(5, country="DE"), now=NOW)
+        assert sorted(d.partner_id for d in batch.decisions) == ["p0", "p1", "p1", "p2", "p2"]
+        (share,) = batch.shares
+        assert (share.leads, share.share, share.shortfall) == (2, 0.4, 0)
+        kept = [d for d in batch.decisions if "shares" in d.evidence]
+        assert kept
+        assert all(d.funnel[-1].rule == "shares" for d in kept)
+        assert kept[0].evidence["shares"] == {"closed": ["tier=b"], "only": []}
+        for decision in batch.decisions:
+            assert router.replay(decision.decision_id).to_json() == decision.to_json()
+
+
+def test_what_was_not_given_counts_in_no_share():
+    """The auction gives three leads out; two of them are one that came twice, and only one of those is given."""
+    config = {"batch": {"shares": [{"column": "tier", "value": "b", "most": 0.5}]}}
+    partners = [{"country": "DE", "max_open_leads": room, "tier": tier} for room, tier in ((2, "a"), (5, "b"))]
+    areas = [{"partner_id": f"p{i}", "country": "DE", "exclusive": i == 0} for i in range(2)]
+    rows = [{**lead, "domain": "acme.com"} if place < 2 else lead for place, lead in enumerate(leads(5, country="DE"))]
+    with Router.open(snapshot(partners, territories=areas, p={"p0": 0.2, "p1": 0.9}, config=config)) as router:
+        batch = router.assign(rows, now=NOW)
+        given = [d.partner_id for d in batch.decisions if d.status == "assigned"]
+        (share,) = batch.shares
+        assert share.leads == given.count("p1")
+        assert share.share == given.count("p1") / len(given) <= 0.5
+
+
 def test_a_batch_that_is_refused_lets_no_offer_expire():
     later = NOW + dt.timedelta(days=30)
     config = {"max_snapshot_age": "60d"}

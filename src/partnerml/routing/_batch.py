@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -28,7 +28,8 @@ from partnerml.routing._decide import (
     ranked,
     reasoned,
 )
-from partnerml.routing._decision import ASSIGNED, BATCH, Decision, counted, statuses
+from partnerml.routing._decision import ASSIGNED, BATCH, Decision, statuses
+from partnerml.routing._left_over import within
 from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._opened import groups_of
 from partnerml.routing._precedence import precedence
@@ -63,7 +64,7 @@ class Batch:
     total, gap : float
         The sum of their utilities before prices, and by how much of the best possible sum it falls short at most.
     shares : tuple of Share
-        What became of the groups of ``routing.batch.shares``.
+        What became of the groups of ``routing.batch.shares``, with what was given out after the auction.
     price_of_fairness : float
         What these shares cost of the sum.
     prices : mapping of str to float
@@ -160,14 +161,14 @@ def assign_all(
     chosen = (Chosen(int(row), seen, together) for row, seen in zip(solved.partner, candidates, strict=True))
     asked = {lead.lead_id for lead in free}
     each = [(lead, lead.lead_id in asked) for lead in leads]
-    so_far = SoFar(groups, solved.partner[solved.partner >= 0])
-    kept: _Kept = Written(ledger, opened, moment, so_far)
+    kept: _Kept = Written(ledger, opened, moment)
     if dry_run:
-        kept = Rehearsed(ledger, Rehearsal(opened, fold, credit), moment, so_far)
+        kept = Rehearsed(ledger, Rehearsal(opened, fold, credit), moment)
     found: list[Decision | LeftOver] = []
     for part in progress.track(list(parts(each)), "decisions", total=-(-len(leads) // TOGETHER)):
         found += kept.decided([(lead, next(chosen) if is_asked else None) for lead, is_asked in part])
-    decisions, given_after = _with_left_over(kept, found)
+    so_far = SoFar(groups, _rows_given(opened, itertools.compress(found, [is_asked for _, is_asked in each])))
+    decisions, given_after = _with_left_over(kept, found, so_far)
     ids = opened.snapshot.partners.partner_id
     return Batch(
         decisions=decisions,
@@ -175,7 +176,7 @@ def assign_all(
         given_after=given_after,
         total=solved.total,
         gap=solved.gap,
-        shares=solved.shares,
+        shares=so_far.shares(solved.shares),
         price_of_fairness=solved.price_of_fairness,
         prices={str(ids[row]): float(solved.price[row]) for row in np.flatnonzero(solved.price > 0)},
     )
@@ -222,7 +223,6 @@ class LeftOver(NamedTuple):
     """A lead that the auction gave to nobody, and that others than its candidates may get later."""
 
     lead: Lead
-    chosen: Chosen
 
 
 class _Kept(Protocol):
@@ -231,7 +231,7 @@ class _Kept(Protocol):
     def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | LeftOver]:
         """Decide some leads by the auction where it says something, else as if they came alone."""
 
-    def at_last(self, leads: Sequence[LeftOver]) -> list[Decision]:
+    def at_last(self, leads: Sequence[LeftOver], so_far: SoFar) -> list[Decision]:
         """Decide leads that the auction left over as if they came alone, as far as shares stay met."""
 
 
@@ -251,7 +251,15 @@ def _free(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.d
     return free
 
 
-def _with_left_over(kept: _Kept, found: Sequence[Decision | LeftOver]) -> tuple[tuple[Decision, ...], int]:
+def _rows_given(opened: Opened, found: Iterable[Decision | LeftOver]) -> list[int]:
+    """Return the rows of those who were given leads."""
+    row = opened.snapshot.partners.index
+    return [row[str(each.partner_id)] for each in found if isinstance(each, Decision) and each.status == ASSIGNED]
+
+
+def _with_left_over(
+    kept: _Kept, found: Sequence[Decision | LeftOver], so_far: SoFar
+) -> tuple[tuple[Decision, ...], int]:
     """Decide the leads that the auction left over as if they came alone, once all others have their partners.
 
     Those who hold a lead exclusively were its only candidates; when they are full, others may get it.
@@ -265,7 +273,7 @@ def _with_left_over(kept: _Kept, found: Sequence[Decision | LeftOver]) -> tuple[
     """
     places = [place for place, each in enumerate(found) if isinstance(each, LeftOver)]
     last = [each for each in found if isinstance(each, LeftOver)]
-    late = dict(zip(places, (decision for part in parts(last) for decision in kept.at_last(part)), strict=True))
+    late = dict(zip(places, (decision for part in parts(last) for decision in kept.at_last(part, so_far)), strict=True))
     decisions = tuple(late[place] if isinstance(each, LeftOver) else each for place, each in enumerate(found))
     return decisions, sum(decision.status == ASSIGNED for decision in late.values())
 
@@ -273,16 +281,16 @@ def _with_left_over(kept: _Kept, found: Sequence[Decision | LeftOver]) -> tuple[
 class Written:
     """Decisions of a batch as the ledger keeps them."""
 
-    def __init__(self, ledger: Ledger, opened: Opened, moment: dt.datetime, so_far: SoFar) -> None:
-        self._ledger, self._opened, self._moment, self._so_far = ledger, opened, moment, so_far
+    def __init__(self, ledger: Ledger, opened: Opened, moment: dt.datetime) -> None:
+        self._ledger, self._opened, self._moment = ledger, opened, moment
 
     def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | LeftOver]:
         with self._ledger.turn(moment=self._moment) as turn:
             return [self._decided(turn, lead, chosen) for lead, chosen in leads]
 
-    def at_last(self, leads: Sequence[LeftOver]) -> list[Decision]:
+    def at_last(self, leads: Sequence[LeftOver], so_far: SoFar) -> list[Decision]:
         with self._ledger.turn(moment=self._moment) as turn:
-            return [self._at_last(turn, *each) for each in leads]
+            return [self._at_last(turn, each.lead, so_far) for each in leads]
 
     def _decided(self, turn: Turn, lead: Lead, chosen: Chosen | None) -> Decision | LeftOver:
         turn.look_at(lead.lead_id)
@@ -293,32 +301,32 @@ class Written:
             return follow(turn, self._opened, lead)
         case = Case(self._opened.situation_in(turn, lead), self._opened.way, turn.number)
         if _is_left_over(case, chosen):
-            return LeftOver(lead, chosen)
+            return LeftOver(lead)
         return follow(turn, self._opened, lead, outcome=_by_auction(case, chosen))
 
-    def _at_last(self, turn: Turn, lead: Lead, chosen: Chosen) -> Decision:
+    def _at_last(self, turn: Turn, lead: Lead, so_far: SoFar) -> Decision:
         turn.look_at(lead.lead_id)
         stands = standing(turn, lead)
         if stands is not None:
             return stands
         case = Case(self._opened.situation_in(turn, lead), self._opened.way, turn.number)
-        outcome = self._opened.decide(case.situation, number=case.number, credit=self._opened.credit_in(turn))
-        return follow(turn, self._opened, lead, outcome=_within(self._so_far, outcome, case, chosen))
+        credit = self._opened.credit_in(turn)
+        return follow(turn, self._opened, lead, outcome=_counted(case, so_far, credit))
 
 
 class Rehearsed:
     """Decisions of a batch that nobody keeps."""
 
-    def __init__(self, ledger: Ledger, rehearsal: Rehearsal, moment: dt.datetime, so_far: SoFar) -> None:
-        self._ledger, self._rehearsal, self._moment, self._so_far = ledger, rehearsal, moment, so_far
+    def __init__(self, ledger: Ledger, rehearsal: Rehearsal, moment: dt.datetime) -> None:
+        self._ledger, self._rehearsal, self._moment = ledger, rehearsal, moment
 
     def decided(self, leads: Sequence[tuple[Lead, Chosen | None]]) -> list[Decision | LeftOver]:
         behind = self._behind([lead for lead, _ in leads])
         return [self._decided(*each, past) for each, past in zip(leads, behind, strict=True)]
 
-    def at_last(self, leads: Sequence[LeftOver]) -> list[Decision]:
+    def at_last(self, leads: Sequence[LeftOver], so_far: SoFar) -> list[Decision]:
         behind = self._behind([each.lead for each in leads])
-        return [self._at_last(*each, past) for each, past in zip(leads, behind, strict=True)]
+        return [self._at_last(each.lead, past, so_far) for each, past in zip(leads, behind, strict=True)]
 
     def _behind(self, leads: Sequence[Lead]) -> list[Behind]:
         return in_ledger(self._ledger, self._rehearsal.opened, leads, moment=self._moment)
@@ -331,23 +339,22 @@ class Rehearsed:
         if chosen is None or past.number:
             return self._rehearsal.take(case)
         if _is_left_over(case, chosen):
-            return LeftOver(lead, chosen)
+            return LeftOver(lead)
         return self._rehearsal.take(case, _by_auction(case, chosen))
 
-    def _at_last(self, lead: Lead, chosen: Chosen, behind: Behind) -> Decision:
+    def _at_last(self, lead: Lead, behind: Behind, so_far: SoFar) -> Decision:
         if behind.stands is not None:
             return behind.stands
         case = self._rehearsal.case(lead, self._moment, matches=behind.matches, past=behind.past)
-        return self._rehearsal.take(case, _within(self._so_far, self._rehearsal.decide(case), case, chosen))
+        return self._rehearsal.take(case, _counted(case, so_far, self._rehearsal.credit))
 
 
-def _within(so_far: SoFar, outcome: Outcome, case: Case, chosen: Chosen) -> Outcome:
-    """Return a decision on a lead that was left over, or that nobody gets it where a share would be missed for it."""
-    if outcome.decision.status != ASSIGNED:
-        return outcome
-    row = case.situation.snapshot.partners.row(str(outcome.decision.partner_id))
-    assert row is not None, "it was chosen of this snapshot"
-    return outcome if so_far.takes(row) else Outcome(left_over(case, chosen))
+def _counted(case: Case, so_far: SoFar, credit: Mapping[str, float]) -> Outcome:
+    """Decide a lead that was left over, within the shares, and count it."""
+    outcome = within(case, so_far.limits(), so_far.groups, credit=credit)
+    if outcome.decision.status == ASSIGNED:
+        so_far.add(case.situation.snapshot.partners.index[str(outcome.decision.partner_id)])
+    return outcome
 
 
 def _is_left_over(case: Case, chosen: Chosen) -> bool:
@@ -362,22 +369,16 @@ def _by_auction(case: Case, chosen: Chosen) -> Outcome | None:
     if found is not None:
         return Outcome(engaged(case, found))
     if chosen.row < 0:
-        return Outcome(left_over(case, chosen))
+        return Outcome(nobody_may(case, chosen))
     if not case.way.capacity.free(situation.load, np.array([chosen.row]))[0]:
         return None
     return given(case, chosen)
 
 
-def left_over(case: Case, chosen: Chosen) -> Decision:
-    """Return the decision on a lead that the auction gave to nobody."""
-    seen = chosen.looked
-    if not seen.n_eligible:
-        return case.decision("fallback", nobody(seen.funnel), funnel=seen.funnel, **chosen.together.told())
-    why = (
-        f"{counted(seen.n_eligible, 'partner')} may get it, and other leads of the batch are worth more with those "
-        "that have room, or the shares of groups leave them none; a person decides"
-    )
-    return case.decision("fallback", why, funnel=seen.funnel, n_eligible=seen.n_eligible, **chosen.together.told())
+def nobody_may(case: Case, chosen: Chosen) -> Decision:
+    """Return the decision on a lead of a batch that has no candidates."""
+    funnel = chosen.looked.funnel
+    return case.decision("fallback", nobody(funnel), funnel=funnel, **chosen.together.told())
 
 
 def given(case: Case, chosen: Chosen) -> Outcome:

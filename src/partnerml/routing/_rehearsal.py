@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from partnerml.errors import InputError
@@ -116,7 +116,9 @@ class Rehearsal:
 
     def take(self, case: Case, outcome: Outcome | None = None) -> Decision:
         """Take a decision for made: one that was found elsewhere, or that of the policy."""
-        outcome = self.decide(case) if outcome is None else outcome
+        if outcome is None:
+            # whatever the age of the snapshot: a past day is made up anew by the one in use
+            outcome = decide(case.situation, way=case.way, number=case.number, credit=self._credit)
         lead, moment = case.situation.lead, case.situation.moment
         self._take(self.opened.written(outcome, moment=moment), lead.lead_id)
         self._credit |= outcome.credit or {}
@@ -127,10 +129,10 @@ class Rehearsal:
         self._partners.append(outcome.decision.partner_id)
         return outcome.decision
 
-    def decide(self, case: Case) -> Outcome:
-        """Return the decision of the policy, which is not taken yet."""
-        # whatever the age of the snapshot: a past day is made up anew by the one in use
-        return decide(case.situation, way=case.way, number=case.number, credit=self._credit)
+    @property
+    def credit(self) -> Mapping[str, float]:
+        """What round robin owes partners by now."""
+        return self._credit
 
     def _load(self, moment: dt.datetime) -> Load:
         capacity = self.opened.way.capacity

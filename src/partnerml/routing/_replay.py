@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partnerml.errors import InputError, InternalError, SourceError
-from partnerml.routing._batch import Chosen, Together, given, left_over
+from partnerml.routing._batch import Chosen, Together, given, nobody_may
 from partnerml.routing._decide import Case
 from partnerml.routing._decision import BATCH, OVERRIDDEN, Decision
 from partnerml.routing._lead import Lead
+from partnerml.routing._left_over import SHARES, within
 from partnerml.routing._looked import looked_at
-from partnerml.routing._opened import Opened
+from partnerml.routing._opened import Opened, groups_of
+from partnerml.routing._shares import Limits
 from partnerml.routing._snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path |
     then, situation = as_it_was(state, past, opened, source=source, book=book)
     if past.policy == BATCH:
         found = _in_batch(past, Case(situation, then.way, state.number), ledger, book)
+    elif SHARES in past.evidence:
+        case, limits = Case(situation, then.way, state.number), Limits.of(past.evidence[SHARES])
+        found = within(case, limits, groups_of(then.snapshot), credit=state.credit).decision
     else:
         # what a rule or a score was at fault for waits, and only then
         decide = then.decide_next if past.waits else then.decide
@@ -96,7 +101,7 @@ def _in_batch(past: Decision, case: Case, ledger: Ledger, book: PriceBook) -> De
     if row is None or (row >= 0 and row not in looked.rows):
         raise InternalError(f"decision {past.decision_id}: {past.partner_id} is not among its candidates any more")
     chosen = Chosen(row, looked, together)
-    return left_over(case, chosen) if row < 0 else given(case, chosen).decision
+    return nobody_may(case, chosen) if row < 0 else given(case, chosen).decision
 
 
 def _check_same(past: Decision, found: Decision) -> None:

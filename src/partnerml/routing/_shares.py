@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from partnerml.config import ShareConfig
 from partnerml.errors import ConfigError
-from partnerml.pairs._arrays import Bools, Floats, Ints
+from partnerml.pairs._arrays import Bools, Floats
 from partnerml.routing._certificate import Problem
 
 if TYPE_CHECKING:
@@ -126,32 +126,89 @@ class Shared:
     price: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Who may get one more lead without a share being missed.
+
+    Attributes
+    ----------
+    closed : tuple of str
+        Groups that have as much as they may: none of theirs.
+    only : tuple of str
+        Groups that would have too little if it went to anybody else.
+    """
+
+    closed: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+    def mask(self, groups: Sequence[Group], n: int) -> Bools:
+        """Return which partners these are, shape (n,)."""
+        passes = np.ones(n, dtype=bool)
+        for group in groups:
+            if group.name in self.closed:
+                passes &= ~group.members
+            if group.name in self.only:
+                passes &= group.members
+        return passes
+
+    def told(self) -> dict[str, list[str]]:
+        """Return what a decision says of it."""
+        return {"closed": list(self.closed), "only": list(self.only)}
+
+    @classmethod
+    def of(cls, told: Mapping[str, Sequence[str]]) -> Self:
+        """Read what `told` said."""
+        return cls(tuple(told["closed"]), tuple(told["only"]))
+
+
 class SoFar:
     """What groups have been given, while leads that an auction left over are given out one by one.
 
     Parameters
     ----------
     groups : sequence of Group
-    rows : array of int
+    rows : sequence of int
         Of the partners that were given a lead, one for each lead.
     """
 
-    def __init__(self, groups: Sequence[Group], rows: Ints) -> None:
-        self._groups, self._given = groups, len(rows)
-        self._leads = [int(group.members[rows].sum()) for group in groups]
+    def __init__(self, groups: Sequence[Group], rows: Sequence[int]) -> None:
+        self.groups, self._given = groups, 0
+        self._leads = [0] * len(groups)
+        for row in rows:
+            self.add(row)
 
-    def takes(self, row: int) -> bool:
-        """Count a lead for a partner, unless a share that is met would be missed for it, or one would be exceeded more.
+    def add(self, row: int) -> None:
+        """Count a lead that a partner was given."""
+        self._given += 1
+        self._leads = [count + int(group.members[row]) for group, count in zip(self.groups, self._leads, strict=True)]
+
+    def limits(self) -> Limits:
+        """Return who may get one more lead without missing a share that is met, or exceeding one more.
 
         A group that lacks leads already has nobody with room for them: others are not to wait for it.
         """
-        leads = [count + int(group.members[row]) for group, count in zip(self._groups, self._leads, strict=True)]
-        for group, before, after in zip(self._groups, self._leads, leads, strict=True):
-            was, would = _missing(group, before, self._given), _missing(group, after, self._given + 1)
-            if was <= 0 and (would > 0 or would < was):
-                return False
-        self._leads, self._given = leads, self._given + 1
-        return True
+        closed, only = [], []
+        for group, count in zip(self.groups, self._leads, strict=True):
+            was = _missing(group, count, self._given)
+            if was <= 0:
+                inside, outside = (_missing(group, count + own, self._given + 1) for own in (1, 0))
+                if inside > 0 or inside < was:
+                    closed.append(group.name)
+                if outside > 0 or outside < was:
+                    only.append(group.name)
+        return Limits(tuple(closed), tuple(only))
+
+    def shares(self, told: Sequence[Share]) -> tuple[Share, ...]:
+        """Return what was told of the groups with what they have been given by now."""
+        return tuple(
+            dataclasses.replace(
+                share,
+                leads=count,
+                share=count / self._given if self._given else 0.0,
+                shortfall=abs(_missing(group, count, self._given)),
+            )
+            for share, group, count in zip(told, self.groups, self._leads, strict=True)
+        )
 
 
 def share_out(problem: Problem, groups: Sequence[Group], solve: Solve) -> Shared:
