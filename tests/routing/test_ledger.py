@@ -421,6 +421,7 @@ def test_a_process_that_is_forked_during_a_turn_does_not_keep_the_turn(sqlite_ur
 
 
 def test_a_ledger_whose_folder_is_gone_is_told(tmp_path):
+    (tmp_path / "there").mkdir()
     with Ledger.open(f"sqlite:///{tmp_path / 'there' / 'ledger.db'}") as ledger:
         route(ledger, "before", FREE, NOW)
         (tmp_path / "there").rename(tmp_path / "elsewhere")
