@@ -1,14 +1,18 @@
 """The commands that ask the ledger: what they print is what the library returns."""
 
+import dataclasses
 import json
+import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from tests.routing import made_up
-from tests.test_cli_routing import NOW, a_lead, config, leads, partnerml, routed, told
+from tests.test_cli_routing import NOW, a_lead, config, leads, partnerml, publish_world, routed, told
 
 from partnerml import Ecosystem
+from partnerml.cli._questions import stood
 from partnerml.routing import Ledger, Router
 from partnerml.routing._decision_files import write_export
 
@@ -136,6 +140,41 @@ def test_why_not_tells_where_an_eligible_partner_stood(config, routed):
     ]
     theirs = told("why-not", "-c", config, "l1", "p2", "--audience", "partner", *NOW)
     assert theirs["in_latest_decision"] == "rank 2 of 3 eligible"
+
+
+def test_why_not_of_who_joined_after_the_decision_and_without_its_snapshot(config, routed):
+    before = config.parent / "out" / "snapshots" / routed["snapshot_id"]
+    publish_world(config, joined=1)
+    shutil.rmtree(before)
+    late = told("why-not", "-c", config, "l1", "p4", *NOW)
+    assert (late["eligible"], late["in_latest_decision"]) == (True, "it was not among those considered")
+    assert told("why-not", "-c", config, "l1", "p2", *NOW)["in_latest_decision"].startswith("rank 2 of 3 eligible")
+
+
+def test_a_place_is_told_where_nobody_was_chosen_and_not_where_nobody_was_ranked():
+    with Router.open(made_up.snapshot(3, p={"p0": 0.6, "p1": 0.4, "p2": 0.5})) as router:
+        made = router.route({"lead_id": "l1"}, now=made_up.AS_OF)
+        state = router.ledger.state_at(made.decision_id)
+    nobody = dataclasses.replace(made, partner_id=None, offer_id=None, alternatives=(), status="fallback")
+
+    def place(partner_id, **changed):
+        then = dataclasses.replace(state, **changed)
+        ledger = SimpleNamespace(latest=lambda _: made.decision_id, state_at=lambda _: then)
+        asked = SimpleNamespace(ledger=ledger, decision=lambda _: nobody)
+        return stood(asked, "l1", partner_id, audience="vendor")
+
+    assert place("p1") == "rank 3 of 3 eligible"
+    assert place("p9") == "it was not among those considered"
+    assert place("p1", vector=None) == ""
+
+
+def test_a_rule_without_evidence_says_who_passes(config, routed):
+    told("respond", "-c", config, routed["offer_id"], "declined", *NOW)
+    told("respond", "-c", config, told("for-partner", "-c", config, "l1", "p2")["offer_id"], "declined", *NOW)
+    shown = partnerml("for-partner", "-c", config, "l1", "p1").stdout.splitlines()
+    assert shown[-1] == "  had_before: a partner passes that has not had the lead before"
+    theirs = partnerml("why-not", "-c", config, "l1", "p1", "--audience", "partner", *NOW).stdout.splitlines()
+    assert theirs[1] == shown[-1]
 
 
 def test_a_partner_is_told_of_itself_alone(config, routed):

@@ -34,9 +34,9 @@ def told(*arguments: object) -> dict:
     return json.loads(done.stdout)
 
 
-def publish_world(config: Path, **more: object) -> None:
-    """Publish a snapshot of four partners, of whom p1 has won most."""
-    partners = [{"name": f"Firm {i}", "country": "DE", "max_open_leads": 3} for i in range(4)]
+def publish_world(config: Path, *, joined: int = 0, **more: object) -> None:
+    """Publish a snapshot of four partners, of whom p1 has won most, and of some who joined later."""
+    partners = [{"name": f"Firm {i}", "country": "DE", "max_open_leads": 3} for i in range(4 + joined)]
     partners[3]["min_deal_amount"] = 1000.0
     won = {"p0": 2, "p1": 9, "p2": 5, "p3": 10}
     cells = [

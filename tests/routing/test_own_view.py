@@ -57,3 +57,25 @@ def test_what_is_told_is_what_was_then():
         for number in range(3):
             router.override(router.route({"lead_id": f"x{number}"}, now=NOW).lead_id, "p1", by="A", reason="b", now=NOW)
         assert "0 of 5 open leads" in router.for_partner("l1", "p1")["facts"]
+
+
+def test_a_lead_that_came_again_is_not_its_even_where_it_had_the_first():
+    with Router.open(snapshot(2, p={"p0": 0.6, "p1": 0.4})) as router:
+        first = router.route({**LEAD, "domain": "acme.com"}, now=NOW)
+        again = router.route({**LEAD, "lead_id": "l2", "domain": "acme.com"}, now=NOW)
+        assert (again.status, again.partner_id) == ("duplicate", first.partner_id)
+        router.override("l1", "p1", by="Ada", reason="so", now=NOW)
+        for name in ("p0", "p1"):
+            found = router.for_partner("l2", name)
+            assert (found["yours"], found["status"], found["offer_id"]) == (False, "duplicate", None)
+            assert found["failed"]["rule"] == "duplicate"
+            assert router.decision(again.decision_id).place_of(name) == ""
+
+
+def test_of_a_lead_that_was_held_back_it_is_told_its_rank():
+    partners = [{"country": "DE", "max_open_leads": 6} for _ in range(3)]
+    prices = {f"p{row}": 0.9 for row in range(3)}
+    chances = {"p0": 0.2, "p1": 0.4, "p2": 0.3}
+    with Router.open(snapshot(partners, p=chances, prices=prices, config={"hold_back": True})) as router:
+        assert router.route(LEAD, now=NOW).status == "fallback"
+        assert [router.for_partner("l1", f"p{row}")["rank"] for row in range(3)] == [3, 1, 2]

@@ -94,21 +94,29 @@ def for_partner(session: Session, *, lead_id: str, partner_id: str) -> Result:
     place = f", rank {found['rank']} of {found['n_eligible']:,} eligible" if found["rank"] else ""
     failed = found["failed"]
     first = f"lead {lead_id}: {'yours' if found['yours'] else found['status'].replace('_', ' ')}{place}"
-    told = [*found["facts"], *found["reasons"], *([f"{failed['rule']}: {failed['evidence']}"] if failed else [])]
+    told = [*found["facts"], *found["reasons"], *([_routed.kept_out(**failed, brief=True)] if failed else [])]
     return Result(found, _routed.lines(first, *(f"  {words}" for words in told)))
 
 
 def stood(router: Router, lead_id: str, partner_id: str, *, audience: str) -> str:
     """Return where an eligible partner stood in the latest decision on a lead, in words; empty if it did not."""
+    from partnerml.routing._own_view import rank_of
+
     decision_id = router.ledger.latest(lead_id)
     if decision_id is None:
         return ""
     decision = router.decision(decision_id)
     told = decision.place_of(partner_id, audience=audience)
-    if not told and decision.n_eligible:
-        rank = router.for_partner(lead_id, partner_id)["rank"]
-        told = f"rank {rank} of {decision.n_eligible:,} eligible" if rank else "it was not among those considered"
-    return told
+    if told:
+        return told
+    try:
+        vector = router.ledger.state_at(decision_id).vector
+    except InputError:  # the lead has been forgotten meanwhile
+        return ""
+    if vector is None:  # nobody was ranked: a rule of engagement named the partner, or a batch left the lead over
+        return ""
+    rank = rank_of(decision, vector, partner_id)
+    return f"rank {rank} of {decision.n_eligible:,} eligible" if rank else "it was not among those considered"
 
 
 @command("export")

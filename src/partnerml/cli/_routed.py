@@ -179,6 +179,17 @@ def several(decisions: Sequence[Decision], names: Mapping[str, str], *, title: s
     return Result({"decisions": [decision.to_dict() for decision in decisions]}, show)
 
 
+def kept_out(rule: str, words: str, evidence: str, *, brief: bool = False) -> str:
+    """Return in words which rule keeps a partner from a lead: its evidence, and who passes, if not brief.
+
+    A rule without evidence tells who passes in any case.
+    """
+    passes = f"a partner passes that {words}"
+    if not evidence:
+        return f"{rule}: {passes}"
+    return f"{rule}: {evidence}" + ("" if brief else f" ({passes})")
+
+
 def lines(*texts: str) -> Callable[[Console], None]:
     """Return what prints some lines."""
 

@@ -298,7 +298,7 @@ def why_not(
     }
     if failed:
         first = f"{called} may not get lead {about}:"
-        told = [f"  {each.rule}: {each.evidence} (a partner passes that {each.words})" for each in failed]
+        told = [f"  {_routed.kept_out(**each._asdict())}" for each in failed]
     else:
         first = f"no rule keeps {called} from lead {about}: it is eligible"
         told = [f"  in the latest decision: {place}"] if place else []

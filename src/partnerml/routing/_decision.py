@@ -233,13 +233,17 @@ class Decision:
         audience : {"vendor", "partner"}
             Who reads it: a partner is told its rank alone, since what it lacked tells of the one that was chosen.
         """
-        if partner_id == self.partner_id:
+        if self._gave(partner_id):
             return f"it has the lead: {self.why}" if audience == "vendor" else "it has the lead"
         other = next((other for other in self.alternatives if other.partner_id == partner_id), None)
         if other is None:
             return ""
         lacked = self._what_lacked(other) if audience == "vendor" else ""
         return f"rank {other.rank} of {self.n_eligible:,} eligible{lacked}"
+
+    def _gave(self, partner_id: str) -> bool:
+        """Tell whether the decision gave the lead to a partner; a duplicate names who had the other."""
+        return self.offer_id is not None and partner_id == self.partner_id
 
     def for_partner(self, partner_id: str) -> dict[str, Any]:
         """Return what one partner may see: its own facts, and ranks without names.
@@ -248,14 +252,14 @@ class Decision:
         does not know who is a partner: `Router.for_partner` tells the rank of others, the rule that a partner did not
         pass, and refuses an id that there is not.
         """
-        chosen = partner_id == self.partner_id
+        chosen = self._gave(partner_id)
         own = next((other for other in self.alternatives if other.partner_id == partner_id), None)
         rank = self.rank if chosen else None if own is None else own.rank
         return {
             "lead_id": self.lead_id,
             "decided_at": self.decided_at.isoformat(),
             "yours": chosen,
-            "status": self.status if chosen else "given to another partner" if self.partner_id else self.status,
+            "status": self.status if chosen or self.offer_id is None else "given to another partner",
             "offer_id": self.offer_id if chosen else None,
             "rank": rank,
             "n_eligible": self.n_eligible,

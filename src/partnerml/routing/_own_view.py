@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from partnerml.routing._decide import ranked
 from partnerml.routing._decision import ASSIGNED, FALLBACK, Decision
 from partnerml.routing._eligibility import Failed, why_not
@@ -52,7 +54,7 @@ def own_view(
         return found
     failed = _failed(past, situation, row, then)
     return found | {
-        "rank": _rank(past, state.vector, partner_id),
+        "rank": rank_of(past, state.vector, partner_id),
         "facts": list(about_itself(situation, row)),
         "failed": None if failed is None else failed._asdict(),
     }
@@ -66,10 +68,12 @@ def _failed(past: Decision, situation: Situation, row: int, then: Opened) -> Fai
     return next(iter(why_not(situation, then.way.rules, row, audience="partner")), None)
 
 
-def _rank(past: Decision, vector: Vector | None, partner_id: str) -> int | None:
+def rank_of(past: Decision, vector: Vector | None, partner_id: str) -> int | None:
     """Return the place of a partner by utility among those that a policy chose from; None if it was not among them."""
-    if vector is None or past.partner_id is None or partner_id not in vector.partner_id:
+    if vector is None or partner_id not in vector.partner_id:
         return None
     ids = list(vector.partner_id)
+    if past.partner_id is None:  # nobody was chosen: it was held back
+        return int(np.argsort(-vector.utility, kind="stable").tolist().index(ids.index(partner_id))) + 1
     _, others = ranked(vector.utility, ids.index(past.partner_id), most=len(ids))
     return next(rank for rank, place in others if ids[place] == partner_id)
