@@ -43,13 +43,13 @@ def test_prices_come_near_the_optimum_in_hindsight_and_greedy_does_not(seed, fil
     cols, scores, capacity = stream(leads, seed=seed, fill=fill)
     today = slice(leads, None)
     best = solve(Problem.of(cols[today], scores[today], capacity), gap=1e-5).certificate.bound
-    window = Window(size=leads, every=250, width=10)
+    window = Window(size=leads, width=10)
     for partners, worth in zip(cols[:leads], scores[:leads], strict=True):
         window.add(partners, worth)
     held = {}
 
     def price_of(number, left):
-        if window.due:
+        if number % 250 == 0:
             held["price"] = window.prices(left, expected=leads - number)
         window.add(cols[leads + number], scores[leads + number])
         return held["price"]
@@ -88,15 +88,10 @@ def test_the_latest_leads_stand_for_those_to_come():
     assert np.bincount(stand_ins(7, 700)).tolist() == [100] * 7
 
 
-def test_a_window_forgets_and_says_when_prices_are_due():
-    window = Window(size=3, every=2, width=2)
-    assert not window.due
+def test_a_window_forgets_the_leads_that_came_first():
+    window = Window(size=3, width=2)
     window.add(np.array([0, 1, 2]), np.array([0.1, 0.3, 0.2]))
-    assert not window.due
     window.add(np.array([1]), np.array([0.4]))
-    assert window.due
-    window.prices([1, 1, 1], expected=2)
-    assert not window.due
     for _ in range(5):
         window.add(np.array([2]), np.array([0.9]))
     assert len(window) == 3

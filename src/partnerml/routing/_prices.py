@@ -22,7 +22,7 @@ from partnerml.pairs._arrays import Floats, Ints
 from partnerml.routing._certificate import NOBODY
 
 _GAP = 1e-3  # of prices: finer ones move no choice
-WINDOW, EVERY = 20_000, 500
+WINDOW = 20_000
 
 
 def prices(cols: Any, scores: Any, capacity: Any, *, expected: int, gap: float = _GAP) -> Floats:
@@ -65,41 +65,32 @@ def stand_ins(known: int, expected: int) -> Ints:
 
 
 class Window:
-    """The candidates of the latest leads, and when prices are due again.
+    """The candidates of the latest leads.
 
     Parameters
     ----------
     size : int
         How many leads are remembered.
-    every : int
-        After how many leads prices are due.
     width : int
         How many candidates of a lead are remembered: the best.
     """
 
-    def __init__(self, *, size: int = WINDOW, every: int = EVERY, width: int = 30) -> None:
-        if min(size, every, width) < 1:
-            raise InternalError(f"a window of {size} leads with {width} candidates, every {every}, is none")
+    def __init__(self, *, size: int = WINDOW, width: int = 30) -> None:
+        if min(size, width) < 1:
+            raise InternalError(f"a window of {size} leads with {width} candidates is none")
         self._leads: deque[tuple[Ints, Floats]] = deque(maxlen=size)
-        self._every, self._width, self._since = every, width, 0
+        self._width = width
 
     def __len__(self) -> int:
         return len(self._leads)
-
-    @property
-    def due(self) -> bool:
-        """Whether as many leads have come since prices were last found as make new ones due."""
-        return self._since >= self._every
 
     def add(self, cols: Ints, scores: Floats) -> None:
         """Remember the candidates of a lead, before prices."""
         best = np.argsort(-scores, kind="stable")[: self._width]
         self._leads.append((np.asarray(cols, dtype=np.int64)[best], np.asarray(scores, dtype=np.float64)[best]))
-        self._since += 1
 
     def prices(self, capacity: Any, *, expected: int) -> Floats:
         """Return prices; see `prices`."""
-        self._since = 0
         cols = np.full((len(self), self._width), NOBODY, dtype=np.int64)
         scores = np.zeros(cols.shape)
         for row, (partner, score) in enumerate(self._leads):
