@@ -53,6 +53,14 @@ def test_what_a_partner_gives_back_goes_to_the_next(config, routed):
     assert "gave it back" in [event["reason"] for event in told("history", "-c", config, "l1")["history"]]
 
 
+def test_what_is_given_back_too_late_has_expired(config, routed):
+    late = ("--now", "2026-06-20T09:00", "--set", "routing.max_snapshot_age=90d")
+    done = partnerml("withdraw", "-c", config, routed["offer_id"], "--by", "Ada", "--reason", "gave it back", *late)
+    assert f"offer {routed['offer_id']} is expired; where the lead stands now:" in done.stdout, done.stderr
+    (ended,) = (event for event in told("history", "-c", config, "l1")["history"] if event["what"] == "expired")
+    assert ended["by"] is None
+
+
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 @pytest.mark.parametrize("what", ["assignments", "decisions", "vectors"])
 def test_an_export_reads_back_as_the_ledger_has_it(config, routed, what, ending):
@@ -129,6 +137,14 @@ def test_of_a_day_that_ran_as_a_batch_it_is_told(config):
     done = partnerml("simulate", "-c", config, "2026-06-01", "--json")
     assert json.loads(done.stdout)["of_batch"] == 3
     assert "3 of 3 decisions were of a batch" in done.stderr
+
+
+def test_a_batch_that_rules_of_engagement_decide_says_so(config):
+    publish_world(config, accounts=[{"account_id": "a1", "owner_partner_id": "p2"}])
+    file = leads(config.parent, [a_lead(1, account_id="a1")])
+    done = partnerml("route", "-c", config, "--leads", file, "--out", config.parent / "d.csv", "--mode", "batch", *NOW)
+    assert "1 lead: 1 existing owner" in done.stdout, done.stderr
+    assert "a rule of engagement named the partner" in " ".join(done.stdout.split())
 
 
 def test_why_not_tells_where_an_eligible_partner_stood(config, routed):

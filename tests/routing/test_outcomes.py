@@ -37,3 +37,19 @@ def test_of_a_file_with_too_many_that_cannot_be_nothing_is_written(router, most,
         assert words in reason
     closed = router.ledger.export("assignments").set_index("lead_id")["outcome"]
     assert closed[["l0", "l1"]].tolist() == (["won", "lost"] if written else ["open", "open"])
+
+
+@pytest.mark.parametrize(("most", "written"), [(0.75, 1), (0.7, 0)])
+def test_what_cannot_be_is_counted_before_anything_is_written(router, most, written):
+    rows = [
+        {"lead_id": "l0", "outcome": "won", "closed_at": NOW.isoformat()},
+        {"lead_id": "l1", "outcome": "won", "closed_at": (NOW + dt.timedelta(days=9)).isoformat()},
+        {"lead_id": "l1", "outcome": "won", "closed_at": (NOW - dt.timedelta(days=9)).isoformat()},
+        {"lead_id": "l1", "outcome": "won", "amount": -1},
+    ]
+    told = write_outcomes(router.ledger, rows, now=NOW, most=most)
+    assert told.written == written
+    for words, (_, reason) in zip(("later than now", "before partner", "zero or more"), told.refused, strict=True):
+        assert words in reason
+    closed = router.ledger.export("assignments").set_index("lead_id")["outcome"]
+    assert closed[["l0", "l1"]].tolist() == (["won", "open"] if written else ["open", "open"])

@@ -47,14 +47,16 @@ def respond(
 def withdraw(session: Session, *, offer_id: str, by: str | None, reason: str | None, now: dt.datetime | None) -> Result:
     """Take an offer, or a lead that a partner has accepted or got without being asked, back; it goes to the next one.
 
+    An offer whose deadline has passed was not taken back: it expires, and nobody is named for it.
+
     \b
     Example:
       partnerml withdraw offer-3f1c9a5be27d40c8a6b2 --by "Ada Lovelace" --reason "the partner gave it back"
     """  # noqa: D301
     with _routed.router_of(session) as (_, router):
         decision = router.withdraw(offer_id, now=now, by=by, reason=reason)
-        names = _routed.names_of(router.snapshot)
-    return _routed.one(decision, names, first=f"offer {offer_id} is withdrawn; where the lead stands now:")
+        names, ended = _routed.names_of(router.snapshot), router.ledger.offer(offer_id).status
+    return _routed.one(decision, names, first=f"offer {offer_id} is {ended}; where the lead stands now:")
 
 
 @command("expire")

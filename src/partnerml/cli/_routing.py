@@ -248,7 +248,10 @@ def _show_routed(
 def _of_batch(told: Mapping[str, Any]) -> str:
     """Return how good a batch is, in words."""
     if not told["given"] and not told["given_after"]:
-        return "none was given out at once: they have decisions already, or nobody may get them"
+        return (
+            "none was given out at once: they have decisions already, a rule of engagement named the partner, or "
+            "nobody may get them"
+        )
     text = (
         f"{told['given']:,} given out at once, their utilities add up to {told['total']:,.2f}; no other way is better "
         f"by more than {100 * told['gap']:.3g} %; {_routed.plural(told['full_partners'], 'partner')} full"

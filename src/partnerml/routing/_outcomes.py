@@ -12,7 +12,7 @@ from partnerml.errors import BusyError, ConfigError, DataError, InputError, Sour
 from partnerml.moments import Moment, moment
 from partnerml.progress import Progress
 from partnerml.routing._lead_values import RefusedError, shown, value_of
-from partnerml.routing._offers import ACCEPTED, OUTCOMES
+from partnerml.routing._offers import ACCEPTED, OUTCOMES, Offer, closing
 
 if TYPE_CHECKING:
     from partnerml.routing._ledger import Ledger
@@ -69,7 +69,7 @@ class Told:
     written : int
         How many outcomes the ledger has now, those that it had before included.
     refused : tuple of (mapping, str)
-        Rows that are none, or that are of no lead that a partner has accepted; each with the reason.
+        Rows that are none, that are of no lead that a partner has accepted, or that cannot be; each with the reason.
     """
 
     written: int
@@ -87,8 +87,8 @@ def write_outcomes(
 ) -> Told:
     """Write outcomes of leads, each in a transaction of its own; the same again changes nothing.
 
-    Which rows are none, or are of leads that no partner has accepted, is found first: of a file with too many of them
-    nothing is written.
+    Which rows are none, or cannot be true of the lead, is found first: of a file with too many of them nothing is
+    written.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def write_outcomes(
         Which share of the rows may be refused.
     """
     every, at = list(rows), moment(now, name="now")
-    accepted = {offer.lead_id for offer in ledger.offers(status=ACCEPTED)}
+    accepted = {offer.lead_id: offer for offer in ledger.offers(status=ACCEPTED)}
     # places of rows, so that what is refused stays in the order of the file
     refused: dict[int, str] = {}
     later: list[tuple[int, LeadOutcome]] = []
@@ -113,10 +113,12 @@ def write_outcomes(
         except DataError as error:
             refused[place] = str(error)
             continue
-        if found.lead_id in accepted:
-            later.append((place, found))
-        elif (told := _closed(ledger, found, at, by)) is not None:
+        offer = accepted.get(found.lead_id)
+        told = _closed(ledger, found, at, by) if offer is None else _fault(offer, found, at)
+        if told is not None:
             refused[place] = told
+        elif offer is not None:
+            later.append((place, found))
     written = len(every) - len(refused) - len(later)
     if len(refused) <= most * len(every):
         for place, found in (progress or Progress.silent()).track(later, "outcomes"):
@@ -124,6 +126,15 @@ def write_outcomes(
             written += told is None
             refused |= {} if told is None else {place: told}
     return Told(written, tuple((every[place], refused[place]) for place in sorted(refused)))
+
+
+def _fault(offer: Offer, found: LeadOutcome, at: dt.datetime) -> str | None:
+    """Return why an outcome cannot be that of an offer that a partner has accepted; None if it can."""
+    try:
+        closing(offer, found.closed_at, moment=at)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _closed(ledger: Ledger, found: LeadOutcome, at: dt.datetime, by: str | None) -> str | None:
