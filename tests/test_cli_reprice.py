@@ -54,3 +54,28 @@ def test_who_holds_leads_back_without_prices_is_warned(config):
     told("reprice", "-c", config, "--set", "routing.hold_back=true", *NOW)
     document, _ = decided(config, "--set", "routing.hold_back=true", prefix=10)
     assert document["warnings"] == []
+
+
+def test_a_damaged_file_of_prices_is_told_and_found_anew(config):
+    decided(config)
+    told("reprice", "-c", config, "--expected", 20, *NOW)
+    file = config.parent / "out" / "snapshots" / "prices" / "current.json"
+    file.write_text("{")
+    done = partnerml("expire", "-c", config, *NOW)
+    assert done.exit_code == 0
+    assert "current.json holds no prices" in done.stderr
+    document = told("reprice", "-c", config, "--expected", 20, *NOW)
+    assert json.loads(file.read_text())["by_partner"] == document["prices"] != {}
+    assert "prices" not in partnerml("expire", "-c", config, *NOW).stderr
+
+
+def test_prices_in_the_unit_of_another_objective_are_left_out_of_what_is_tried(config):
+    decided(config)
+    told("reprice", "-c", config, "--expected", 20, *NOW)
+    file = leads(config.parent, [a_lead(20)])
+    out = config.parent / "would.jsonl"
+    tried = ("-c", config, "--set", "routing.objective=value")
+    done = partnerml("route", *tried, "--leads", file, "--out", out, "--dry-run", *NOW)
+    assert done.exit_code == 0
+    assert "in the unit of routing.objective: win, and leads are routed by value, without them" in done.stderr
+    assert json.loads(out.read_text())["price"] == 0.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,7 @@ _OPEN = "open"
 def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) -> Path:
     """Write a snapshot of an ecosystem and its close model, make it the one to route by, and return its folder.
 
-    Prices that were published last (`Router.reprice`) are carried on.
+    Prices (`Router.reprice`) are no part of it: who routes takes up those that were published last beside it.
 
     Parameters
     ----------
@@ -66,11 +65,11 @@ def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) 
     told = progress or Progress.silent()
     check_config(eco.config.routing)  # before features are built, which takes minutes
     folder = snapshots_folder(eco.config)
-    last = PriceBook(folder).published()
-    prices = {} if last is None else last.by_partner
-    snapshot = snapshot_of(eco, as_of=as_of, prices=prices, progress=told)
+    snapshot = snapshot_of(eco, as_of=as_of, progress=told)
     check_snapshot(snapshot)
     _warn_of_weights(snapshot)
+    book = PriceBook(folder)
+    last = book.fitting(book.published(), snapshot.config.objective)
     if snapshot.config.hold_back and last is None:
         _logger.warning(NO_PRICES)
     with told.stage("writing the snapshot"):
@@ -105,7 +104,6 @@ def snapshot_of(
     *,
     as_of: Moment,
     model: Model | None = None,
-    prices: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> Snapshot:
     """Return the snapshot of an ecosystem, in memory.
@@ -117,8 +115,6 @@ def snapshot_of(
         00:00 UTC of the day.
     model : Model, optional
         Of close; by default the champion of the registry, and where none was promoted the challenger.
-    prices : mapping of str to float, optional
-        What a unit of the capacity of partners costs, in units of utility; 0 for those not named.
     progress : Progress, optional
     """
     from partnerml.routing._scorer import ModelScorer
@@ -146,7 +142,6 @@ def snapshot_of(
             assignments=_table(eco, "assignments"),
             held=_held(eco, at),
             scorer=scorer,
-            prices=[(prices or {}).get(partner, 0.0) for partner in known.partner_id],
             known=known,
             config=eco.config.routing,
             versions=versions | {"model_version": model.version},

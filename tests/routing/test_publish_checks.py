@@ -24,8 +24,8 @@ def published(tmp_path, monkeypatch):
     def published(partners, **routing):
         config = Config.model_validate({"output": str(tmp_path), "routing": routing})
 
-        def made(eco, *, prices, **_):
-            return snapshot(partners, config=eco.config.routing, cells=[], prices=prices)
+        def made(eco, *, as_of, progress):
+            return snapshot(partners, config=eco.config.routing, cells=[], as_of=as_of)
 
         monkeypatch.setattr(publishing, "snapshot_of", made)
         publish(SimpleNamespace(config=config), as_of=AS_OF)
@@ -80,15 +80,34 @@ def test_a_weight_that_is_none_is_refused(published, weight):
         published([{"share": 2.0}, {"share": weight}], **WEIGHED)
 
 
-def test_prices_that_were_found_are_carried_on(published, caplog):
+def test_prices_lie_beside_what_is_published_and_a_batch_goes_by_its_own(published, caplog):
     folder = published([{}] * 3, hold_back=True)
     assert "routing.hold_back needs prices, and none were found yet" in caplog.text
     caplog.clear()
-    PriceBook(folder).publish(Prices(AS_OF, leads=5, expected=9, by_partner={"p1": 0.25, "gone": 0.5}))
+    by_partner = {"p0": 0.9, "p1": 0.25, "gone": 0.5}
+    PriceBook(folder).publish(Prices(AS_OF, leads=5, expected=9, objective="win", by_partner=by_partner))
     published([{}] * 2, hold_back=True)
     assert caplog.text == ""
-    assert Snapshot.open(folder / "current").prices.tolist() == [0.0, 0.25]
+    assert Snapshot.open(folder / "current").prices.tolist() == [0.0, 0.0]
     with Router.open(folder / "current") as router:
+        assert router.snapshot.prices.tolist() == [0.9, 0.25]
         decision = router.route({"lead_id": "l1"}, now=AS_OF)
-        assert decision.prices_id is None  # those of the snapshot itself
+        assert decision.prices_id
         assert router.replay(decision.decision_id) == decision
+        assert router._opened.as_published().snapshot.prices.tolist() == [0.0, 0.0]
+        # after a publish too, to delete the file is to do without
+        (folder / "prices" / "current.json").unlink()
+        assert router.refresh()
+        assert router.unpriced
+        assert router.route({"lead_id": "l2"}, now=AS_OF).price == 0.0
+
+
+def test_who_publishes_by_another_objective_is_told_that_prices_are_in_another_unit(published, caplog):
+    folder = published([{}] * 2, objective="value")
+    PriceBook(folder).publish(Prices(AS_OF, leads=5, expected=9, objective="value", by_partner={"p1": 900.0}))
+    published([{}] * 2, hold_back=True)
+    assert "are in the unit of routing.objective: value, and leads are routed by win" in caplog.text
+    assert "routing.hold_back needs prices" in caplog.text
+    (folder / "prices" / "current.json").write_text("{")
+    published([{}] * 2)
+    assert "current.json holds no prices" in caplog.text

@@ -2,12 +2,14 @@
 
 import dataclasses
 import datetime as dt
+import json
 
 import numpy as np
 import pytest
 from tests.routing.made_up import AS_OF, snapshot
 
-from partnerml.errors import ConfigError, InputError, ModelError
+from partnerml.config import RoutingConfig
+from partnerml.errors import ConfigError, InputError
 from partnerml.routing import Router
 from partnerml.routing._demand import demand
 from partnerml.routing._lead import Lead
@@ -159,21 +161,99 @@ def test_a_snapshot_with_just_these_prices_needs_no_others(folder):
         assert router.replay(decision.decision_id) == decision
 
 
-def test_a_damaged_file_of_prices_is_told_and_one_that_is_deleted_takes_prices_off(folder):
+def test_a_damaged_file_of_prices_is_told_and_stops_nobody(folder, caplog):
     with following(folder) as router:
         route(router, leads(3))
         router.reprice(expected=30, now=NOW, publish=True)
         file = folder / "prices" / "current.json"
         whole = file.read_text()
-        for text in ("{", "[]", whole.replace('"by_partner": {', '"by_partner": {"p1": NaN, ')):
+        unit_unknown = json.dumps({key: value for key, value in json.loads(whole).items() if key != "objective"})
+        for text in ("{", "[]", whole.replace('"by_partner": {', '"by_partner": {"p1": NaN, '), unit_unknown):
             file.write_text(text)
-            with pytest.raises(ModelError, match=r"current.json holds no prices .*run partnerml reprice again"):
-                router.refresh()
+            assert router.refresh()
+            assert not router.refresh()
+            with following(folder) as late:
+                for each in (router, late):
+                    assert not each.snapshot.prices.any()
+            assert caplog.text.count("current.json holds no prices") == 2  # each router tells once
+            assert "run partnerml reprice again, or delete it to do without" in caplog.text
+            assert not router.rank({"lead_id": "next"}, now=NOW)["price"].any()
+            caplog.clear()
+            # which is what the words say: found anew they take its place
+            assert router.reprice(expected=30, now=NOW, publish=True)
             assert router.snapshot.prices.any()
-        file.unlink()
+            assert PriceBook(folder).published().by_partner == router.reprice(expected=30, now=NOW)
+            assert caplog.text == ""
+
+
+def test_who_deletes_the_file_does_without_prices(folder):
+    with following(folder) as router:
+        route(router, leads(3))
+        router.reprice(expected=30, now=NOW, publish=True)
+        (folder / "prices" / "current.json").unlink()
         assert router.refresh()
         assert not router.snapshot.prices.any()
         assert PriceBook(folder).published() is None
+
+
+@pytest.mark.parametrize("publish", [True, False])
+def test_prices_in_the_unit_of_another_objective_are_not_taken_up(folder, publish, caplog):
+    """A price in money, held against a chance to win, would keep the partner from every lead."""
+    put(folder, scarce(config={"objective": "value"}))
+    with following(folder) as router:
+        route(router, [{**lead, "amount": 20_000.0} for lead in leads(3)])
+        found = router.reprice(expected=30, now=NOW, publish=publish)
+        assert found["p0"] > 100.0
+        assert caplog.text == ""
+        put(folder, scarce(config={"objective": "win", "hold_back": True}))
+        assert (router.refresh(), router.refresh()) == (True, False)
+        assert caplog.text.count("in the unit of routing.objective: value, and leads are routed by win") == 1
+        assert router.unpriced
+        decision = router.route({"lead_id": "by win"}, now=NOW)
+        assert (decision.partner_id, decision.price, decision.prices_id) == ("p0", 0.0, None)
+        with following(folder) as late:
+            assert not late.snapshot.prices.any()
+        put(folder, scarce(config={"objective": "value"}))
+        assert router.refresh()
+        assert router.snapshot.prices[0] == found["p0"]
+
+
+def test_other_rules_keep_the_prices_of_a_snapshot_unless_their_unit_is_another():
+    made = scarce(prices={"p0": 0.25})
+    kept, other = (RoutingConfig.of({"objective": objective, "hold_back": True}) for objective in ("win", "value"))
+    assert made.ruled_by(kept).prices.tolist() == [0.25, 0.0, 0.0]
+    assert made.ruled_by(other).prices.tolist() == [0.0, 0.0, 0.0]
+    assert made.ruled_by(other).config == other
+
+
+@pytest.mark.parametrize("way", ["one by one", "batch"])
+def test_as_many_leads_are_expected_as_came_those_too_that_nobody_had_room_for(way):
+    partners = [{"capacity_per_day": 3, "country": "DE"}, {"capacity_per_day": 3, "country": "FR"}]
+    deals = [{"lead_id": f"deal{n}", "domain": "same.example"} for n in range(4)]
+    with Router.open(snapshot(partners, p={"p0": 0.6, "p1": 0.3})) as router:
+        decisions = router.assign(leads(12), now=NOW).decisions if way == "batch" else route(router, leads(12))
+        assert [decision.status for decision in decisions].count("fallback") == 6
+        tomorrow = NOW + dt.timedelta(days=1)
+        assert [d.status for d in route(router, deals, now=tomorrow)[1:]] == ["duplicate"] * 3  # which take no room
+        router.route({"lead_id": "long ago"}, now=NOW - dt.timedelta(days=20))
+        assert router.ledger.came(NOW - dt.timedelta(days=1), tomorrow) == 13
+        found = router.reprice(now=tomorrow)
+        assert found == router.reprice(now=tomorrow, expected=13)
+        assert found == pytest.approx({"p0": 0.6, "p1": 0.3}, abs=2e-3)
+
+
+def test_a_day_by_the_same_rules_is_the_day_that_was_whatever_prices_were_found_since(caplog):
+    partners = [{"max_open_leads": 30}, {"max_open_leads": 90}]
+    with Router.open(snapshot(partners, p={"p0": 0.6, "p1": 0.55})) as router:
+        route(router, leads(20))
+        assert router.reprice(expected=80, now=NOW)["p0"] > 0.04
+        assert not router.simulate(AS_OF)["changed"].any()
+        assert not router.simulate(AS_OF, config={"hold_back": True})["changed"].any()
+        assert caplog.text == ""
+        # what was decided at prices may come out otherwise, which is told
+        assert {d.partner_id for d in route(router, leads(5, "priced"))} == {"p1"}
+        assert router.simulate(AS_OF)["changed"].sum() == 5
+        assert "5 of 25 decisions were made at prices that had been found then" in caplog.text
 
 
 def test_one_snapshot_that_is_named_keeps_its_own_prices(folder):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,8 +68,8 @@ def router_of(
     with session.progress.stage("open the snapshot"):
         snapshot = Snapshot.open(current)
         if tried:
-            snapshot = dataclasses.replace(snapshot, config=config.routing)
-        # prices are those that were found last, whatever rules are tried
+            snapshot = snapshot.ruled_by(config.routing)
+        # prices are those that were found last, whatever rules are tried but for another objective
         router = Router.open(snapshot, ledger=_ledger(config.ledger_url, ledger), source=current)
     with router:
         _warn_of_changes(router.snapshot.config, config.routing)

@@ -32,15 +32,15 @@ def found_prices(
     within : timedelta
         How far back leads count.
     expected : int or None
-        How many are to come until capacity is renewed; None = as many as came.
+        How many are to come until capacity is renewed; None = as many as came, those too that nobody had room for.
     """
     window, capacity = demand(ledger, opened, start=moment - within, end=moment), opened.way.capacity
     fold, _ = ledger.standing(now=moment, capacity=capacity)
     room = capacity.free(fold.load(capacity, moment), np.arange(len(opened.snapshot)))
-    expected = expected or len(window)
+    expected = expected or ledger.came(moment - within, moment)
     price, ids = window.prices(room, expected=expected), opened.snapshot.partners.partner_id
     by_partner = {str(ids[row]): float(price[row]) for row in np.flatnonzero(price > 0)}
-    return Prices(moment, len(window), expected, by_partner)
+    return Prices(moment, len(window), expected, opened.config.objective, by_partner)
 
 
 def demand(ledger: Ledger, opened: Opened, *, start: dt.datetime, end: dt.datetime) -> Window:

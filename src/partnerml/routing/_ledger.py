@@ -382,6 +382,12 @@ class Ledger:
             rows = connection.execute(query, {"start": micros(start), "end": micros(end)}).all()
         return [(row.payload, Vector.unpacked(row.vector)) for row in reversed(rows)]
 
+    def came(self, start: dt.datetime, end: dt.datetime) -> int:
+        """Return how many leads that a policy was to choose for were first decided in ``[start, end]``."""
+        with self._database.reading() as connection:
+            asked = {"start": micros(start), "end": micros(end)}
+            return int(connection.execute(queries.CAME, asked).scalar_one())
+
     def audit(self) -> list[str]:
         """Return what in the ledger is not as it must be: nothing, unless somebody else has written into it.
 

@@ -12,6 +12,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from partnerml.pairs._arrays import Floats
 
 _FOLDER, _LAST = "prices", "current.json"
 _DIGITS = 12
+_logger = logging.getLogger("partnerml")
 
 
 def id_of_prices(prices: Floats) -> str:
@@ -44,6 +46,8 @@ class Prices:
         By how many.
     expected : int
         For how many that were to come.
+    objective : str
+        ``routing.objective`` that they were found by, which is their unit: wins, or money.
     by_partner : mapping of str to float
         Of those that have one, in units of utility; that of all others is 0.
     """
@@ -51,6 +55,7 @@ class Prices:
     found_at: dt.datetime
     leads: int
     expected: int
+    objective: str
     by_partner: Mapping[str, float]
 
     def of(self, partner_id: Iterable[str]) -> Floats:
@@ -74,7 +79,8 @@ class Prices:
         prices = {str(partner): float(price) for partner, price in told["by_partner"].items()}
         if not all(map(math.isfinite, prices.values())):
             raise ValueError("a price is no finite number")
-        return cls(dt.datetime.fromisoformat(told["found_at"]), int(told["leads"]), int(told["expected"]), prices)
+        found_at = dt.datetime.fromisoformat(told["found_at"])
+        return cls(found_at, int(told["leads"]), int(told["expected"]), str(told["objective"]), prices)
 
 
 class PriceBook:
@@ -89,6 +95,7 @@ class PriceBook:
     def __init__(self, snapshots: Path | None) -> None:
         self._folder = None if snapshots is None else snapshots / _FOLDER
         self._known: dict[str, Floats] = {}
+        self._warned: dict[str, str] = {}  # of what, in which words: those who follow look often
 
     def keep(self, prices: Floats) -> str:
         """Keep prices, and return their id."""
@@ -113,22 +120,43 @@ class PriceBook:
         return outputs.write_text(self._folder / _LAST, prices.to_json())
 
     def published(self) -> Prices | None:
-        """Return the prices that were published last; None if there are none.
+        """Return the prices that were published last; None if there are none, or, with a warning, if they are damaged.
 
-        Raises
-        ------
-        ModelError
-            If their file is damaged.
+        Leads can be routed without prices, and answers written: what is wrong with them stops nobody.
         """
-        path = None if self._folder is None else self._folder / _LAST
+        path, found, wrong = None if self._folder is None else self._folder / _LAST, None, ""
         try:
-            return None if path is None else Prices.from_json(path.read_text(encoding="utf-8"))
+            found = None if path is None else Prices.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return None
+            pass
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelError(
-                f"{path} holds no prices ({error!r}); run partnerml reprice again, or delete it to do without"
-            ) from error
+            wrong = (
+                f"{path} holds no prices ({error!r}), and leads are routed without them; run partnerml reprice again, "
+                "or delete it to do without"
+            )
+        self._warn("damaged", wrong)
+        return found
+
+    def fitting(self, prices: Prices | None, objective: str) -> Prices | None:
+        """Return prices if they are in the unit of an objective; None, with a warning, if they are not.
+
+        A price in money, set against the chance to win, would keep a partner from every lead.
+        """
+        if prices is None or prices.objective == objective:
+            self._warn("objective", "")
+            return prices
+        self._warn(
+            "objective",
+            f"the prices of {prices.found_at:%Y-%m-%d %H:%M} UTC are in the unit of routing.objective: "
+            f"{prices.objective}, and leads are routed by {objective}, without them; run partnerml reprice again",
+        )
+        return None
+
+    def _warn(self, what: str, wrong: str) -> None:
+        """Warn of what was not wrong when somebody looked last, or was otherwise."""
+        if wrong and wrong != self._warned.get(what):
+            _logger.warning("%s", wrong)
+        self._warned[what] = wrong
 
     def find(self, prices_id: str) -> Floats:
         """Return prices that were kept.

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam
 from partnerml.errors import DataError, InputError
 from partnerml.routing import _schema as tables
 from partnerml.routing._capacity import Entry, Fold
+from partnerml.routing._decision import ASSIGNED, FALLBACK
 from partnerml.routing._hours import day_number, week_number
 from partnerml.routing._offers import HOLDING, OFFERED, Offer
 from partnerml.routing._ready import Ready
@@ -65,6 +66,12 @@ FIRST_DECIDED = (
         decisions.decided_at < bindparam("end"),
     )
     .order_by(decisions.seq)
+)
+CAME = sa.select(sa.func.count()).where(
+    decisions.number == 0,
+    decisions.status.in_((ASSIGNED, FALLBACK)),
+    decisions.decided_at >= bindparam("start"),
+    decisions.decided_at <= bindparam("end"),
 )
 # the latest first, of which so many are asked for
 CONSIDERED = (

@@ -196,6 +196,14 @@ def simulated(
             f"{batched:,}",
             f"{len(past):,}",
         )
+    priced = sum(was.prices_id is not None and was.policy != BATCH for was, _ in past)
+    if priced:
+        _logger.warning(
+            "%s of %s decisions were made at prices that had been found then (partnerml reprice): here there are none, "
+            "so that some change by the same rules too",
+            f"{priced:,}",
+            f"{len(past):,}",
+        )
     state = ledger.state_at(past[0][0].decision_id)
     rehearsal = Rehearsal(opened, state.fold, dict(state.credit))
     # those of the period are decided anew, and of later ones nobody knew, whenever they came

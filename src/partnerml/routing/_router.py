@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import logging
 import threading
@@ -128,13 +127,16 @@ class Router:
 
     @property
     def unpriced(self) -> bool:
-        """Whether no prices were ever found for these snapshots: all are 0, and nothing is held back."""
-        return self._prices is None and not self.snapshot.prices.any()
+        """Whether no prices were found for these snapshots and their objective: all are 0, and nothing is held back."""
+        found = self._prices
+        fits = found is not None and found.objective == self.snapshot.config.objective
+        return not fits and not self.snapshot.prices.any()
 
     def refresh(self) -> bool:
         """Follow ``current``, and the prices beside it; a call that has begun ends with what it began with.
 
-        Prices that were found before stay with those partners that are still there.
+        Prices that were found before stay with those partners that are still there. A warning tells where their file is
+        damaged, or they were found by another ``routing.objective``: leads are routed without prices then.
 
         Returns
         -------
@@ -502,12 +504,14 @@ class Router:
         """Find prices anew, by the leads of the last days and the capacity that is left.
 
         A lead then goes where its utility less the price is highest: partners that later leads need are spared. Call it
-        every few hundred leads. Prices stay with partners when another snapshot comes by `refresh`.
+        every few hundred leads. Prices stay with partners when another snapshot comes by `refresh`, unless it is of
+        another objective.
 
         Parameters
         ----------
         expected : int, optional
-            How many leads are to come until capacity is renewed; by default as many as came in those days.
+            How many leads are to come until capacity is renewed; by default as many as came in those days, given to
+            somebody or not.
         days : float
             How far back leads of the ledger count, whoever routed them; of more than 20,000 the latest do.
         now : moment, optional
@@ -541,7 +545,7 @@ class Router:
                 self._book.publish(found)
                 self._seen = found
             self._prices = found
-            self._opened = self._opened.priced_by(found, self._book)
+            self._opened = self._priced(self._opened)
         return found.by_partner
 
     def _check_age(self, opened: Opened, moment: dt.datetime) -> None:
@@ -566,8 +570,13 @@ class Router:
             published = self._book.published()
             if published != self._seen:
                 self._seen = self._prices = published
-        if self._prices is not None:
-            return opened.priced_by(self._prices, self._book)
+        return self._priced(opened)
+
+    def _priced(self, opened: Opened) -> Opened:
+        """Return a snapshot with the prices that were found last, if they are in the unit of its objective."""
+        prices = self._book.fitting(self._prices, opened.config.objective)
+        if prices is not None:
+            return opened.priced_by(prices, self._book)
         return opened if opened.way.prices_id is None else opened.as_published()
 
     def dry_run(self, leads: Leads, *, now: Moment | None = None, progress: Progress | None = None) -> list[Decision]:
@@ -596,7 +605,8 @@ class Router:
         """Return who got the leads of a day beside who would have got them by other rules.
 
         The leads come in the order and at the moments in which they came, from what partners held when the day began;
-        partners are supposed to keep what they would have been offered.
+        partners are supposed to keep what they would have been offered. Prices that were found beside the snapshot
+        (`reprice`) are left out, those of now and those of the day; a warning tells how many decisions had some.
 
         Parameters
         ----------
@@ -626,8 +636,9 @@ class Router:
 
         if not 1 <= days <= _MOST_DAYS:
             raise ConfigError(f"days must be from 1 to {_MOST_DAYS:,}, got {days}")
-        start, snapshot = _moment(day, "day"), self.snapshot
-        tried = snapshot if config is None else dataclasses.replace(snapshot, config=RoutingConfig.of(config))
+        # prices of now are for leads to come, and partners that are full now were not then
+        start, snapshot = _moment(day, "day"), self._opened.as_published().snapshot
+        tried = snapshot if config is None else snapshot.ruled_by(RoutingConfig.of(config))
         opened = Opened.of(tried, reasons=False)
         end = start + dt.timedelta(days=days)
         return simulated(self.ledger, opened, start=start, end=end, progress=progress or Progress.silent())

@@ -237,6 +237,11 @@ class Snapshot:
 
         return id_of(encode(self))
 
+    def ruled_by(self, config: RoutingConfig) -> Self:
+        """Return the snapshot with another configuration; prices of another objective are in another unit: come off."""
+        prices = self.prices if config.objective == self.config.objective else np.zeros(len(self))
+        return dataclasses.replace(self, config=config, prices=prices)
+
     def with_prices(self, prices: Any) -> Self:
         """Return the snapshot with other prices, in the order of its partners."""
         return dataclasses.replace(self, prices=np.asarray(prices, dtype=np.float64))
