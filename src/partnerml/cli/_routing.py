@@ -33,8 +33,8 @@ def publish(session: Session, *, as_of: dt.datetime) -> Result:
     """Write all that routing needs as one folder, and make it the one to route by: OUT/snapshots/ID/.
 
     Partners, territories, deals, the model of close that was trained (its champion, else its challenger; where there
-    were too few outcomes for a model, the rates of peers that train close has registered), the prices that were found
-    last, and the section routing of the configuration. Running routers follow OUT/snapshots/current.
+    were too few outcomes for a model, the rates of peers that train close has registered), and the section routing of
+    the configuration. Running routers follow OUT/snapshots/current.
 
     \b
     Example:
@@ -65,10 +65,10 @@ def reprice(session: Session, *, expected: int | None, days: float, now: dt.date
     routers take the prices up when they look for a new snapshot, commands at once. Without OUT/snapshots/prices/
     current.json there are none.
 
-    
+    \b
     Example:
       partnerml reprice --days 7
-    """
+    """  # noqa: D301
     from partnerml.publishing import snapshots_folder
     from partnerml.routing._pricing import PriceBook
 
