@@ -20,6 +20,11 @@ assert config  # a fixture
         ("replay", "decision-1"),
         ("forget", "l1"),
         ("reprice",),
+        ("withdraw", "offer-1"),
+        ("history", "l1"),
+        ("for-partner", "l1", "p0"),
+        ("export", "assignments", "--out", "x.csv"),
+        ("simulate", "2026-06-01"),
     ],
 )
 def test_who_needs_one_says_that_it_is_not_there(config, command):

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from tests.routing import made_up
-from tests.test_cli_routing import NOW, a_lead, config, leads, partnerml, publish_world, routed, told
+from tests.test_cli_routing import LATER, NOW, a_lead, config, leads, partnerml, publish_world, routed, told
 
 from partnerml import Ecosystem
 from partnerml.cli._questions import stood
@@ -17,6 +17,7 @@ from partnerml.routing import Ledger, Router
 from partnerml.routing._decision_files import write_export
 
 __all__ = ["config", "routed"]
+BEFORE = ("--now", "2026-06-01T08:59")
 
 
 def test_the_queue_is_empty_until_nobody_is_left(config, routed):
@@ -28,8 +29,29 @@ def test_the_queue_is_empty_until_nobody_is_left(config, routed):
     shown = partnerml("queue", "-c", config).stdout
     for part in ("l7", "2026-06-01 09:00", "Acme", "nobody may get it", "1 lead", "partnerml override LEAD_ID"):
         assert part in shown
-    told("override", "-c", config, "l7", "p1", "--by", "Ada", "--reason", "knows them", *NOW)
+    told("override", "-c", config, "l7", "p1", "--by", "Ada", "--reason", "knows them", *LATER)
     assert told("queue", "-c", config) == {"leads": []}
+    assert told("queue", "-c", config, *NOW) == {"leads": [row]}
+    assert told("queue", "-c", config, *BEFORE) == {"leads": []}
+
+
+def test_the_queue_tells_what_goes_on_without_a_person(config, routed):
+    told("respond", "-c", config, routed["offer_id"], "declined", "--now", "2026-06-02T10:00")
+    told("expire", "-c", config, "--now", "2026-06-20T09:00")
+    shown = " ".join(partnerml("queue", "-c", config).stdout.split())
+    assert "1 of them partnerml expire decides, once a newer snapshot is there or what failed is mended" in shown
+
+
+def test_what_is_asked_of_a_moment_is_as_it_was_known_by_then(config, routed):
+    told("respond", "-c", config, routed["offer_id"], "declined", *LATER)
+    assert [event["what"] for event in told("history", "-c", config, "l1", *NOW)["history"]] == ["decided", "offered"]
+    assert told("for-partner", "-c", config, "l1", "p1", *NOW)["yours"]
+    assert not told("for-partner", "-c", config, "l1", "p1", *LATER)["yours"]
+    assert told("simulate", "-c", config, "2026-06-01", *NOW)["leads"] == 1
+    for before in (("history", "l1"), ("for-partner", "l1", "p1"), ("simulate", "2026-06-01")):
+        done = partnerml(*before, "-c", config, *BEFORE)
+        assert done.exit_code == 2, before
+    assert told("export", "decisions", "-c", config, "--out", config.parent / "x.csv", *NOW)["rows"] == 2
 
 
 def test_the_history_of_a_lead_tells_who_said_what_and_why(config, routed):

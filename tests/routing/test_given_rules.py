@@ -11,14 +11,18 @@ from partnerml.routing import Router
 @pytest.fixture
 def router():
     with Router.open(snapshot(2, p={"p0": 0.2, "p1": 0.1})) as opened:
-        opened.route({"lead_id": "l1", "created_at": AS_OF.isoformat(), "amount": 5}, now=AS_OF)
+        for number in range(8):
+            opened.route({"lead_id": f"l{number}", "created_at": AS_OF.isoformat(), "amount": 5}, now=AS_OF)
         yield opened
 
 
 def test_rules_may_be_a_mapping_as_in_yaml(router):
-    given = router.simulate(AS_OF, config={"policy": {"kind": "softmax"}, "offers": {"answer_within": "2h"}})
-    same = router.simulate(AS_OF, config=RoutingConfig.of({"policy": {"kind": "softmax"}}))
+    policy = {"kind": "softmax", "temperature": 10}
+    given = router.simulate(AS_OF, config={"policy": policy, "offers": {"answer_within": "2h"}})
+    same = router.simulate(AS_OF, config=RoutingConfig.of({"policy": policy}))
     assert given.would_partner_id.tolist() == same.would_partner_id.tolist()
+    assert set(given.would_partner_id) == {"p0", "p1"}
+    assert set(router.simulate(AS_OF).would_partner_id) == {"p0"}  # by rules that are its own it is greedy
     with pytest.raises(ConfigError, match="there is no rule 'tear'; did you mean tier"):
         router.simulate(AS_OF, config={"order": ["tear"]})
 

@@ -22,11 +22,12 @@ _SHOWN = 50
 
 
 @command("queue")
-def queue(session: Session) -> Result:
+@_routed.now_option
+def queue(session: Session, *, now: dt.datetime | None) -> Result:
     """List the leads that a person must decide, who waits longest first: nobody has them, and nobody is asked.
 
     They are those whose latest decision is a fallback. `partnerml override` gives one to a partner, which takes it off
-    the list.
+    the list. With --now they are those of that moment.
 
     \b
     Examples:
@@ -34,7 +35,7 @@ def queue(session: Session) -> Result:
       partnerml queue --json
     """  # noqa: D301 (click reads \b as: leave the lines as they are)
     with _routed.ledger_of(session) as (_, ledger):
-        found = rows_of(ledger.queue())
+        found = rows_of(ledger.queue(now=now))
 
     def show(console: Console) -> None:
         if not found:
@@ -46,9 +47,10 @@ def queue(session: Session) -> Result:
         console.print(shown)
         _more(console, len(found))
         own = sum(row["waits"] for row in found)
-        _show.say(
-            console, f"{_routed.plural(len(found), 'lead')}" + (f", {own:,} of them until a publish" if own else "")
-        )
+        _show.say(console, _routed.plural(len(found), "lead"))
+        if own:
+            text = "of them partnerml expire decides, once a newer snapshot is there or what failed is mended"
+            _show.say(console, f"  {own:,} {text}")
         _show.say(console, '  give one with: partnerml override LEAD_ID PARTNER_ID --by "..." --reason "..."')
 
     return Result({"leads": found}, show)
@@ -56,17 +58,20 @@ def queue(session: Session) -> Result:
 
 @command("history")
 @click.argument("lead_id")
-def history(session: Session, *, lead_id: str) -> Result:
+@_routed.now_option
+def history(session: Session, *, lead_id: str, now: dt.datetime | None) -> Result:
     """Tell everything that happened to a lead, in order: decisions, offers, answers, outcomes, who said so and why.
+
+    What happened after --now is left out.
 
     \b
     Example:
       partnerml history L00021242
     """  # noqa: D301
     with _routed.ledger_of(session) as (_, ledger):
-        found = rows_of(ledger.history(lead_id))
+        found = rows_of(ledger.history(lead_id, now=now))
     if not found:
-        raise InputError(f"lead {lead_id!r} was never routed: there is nothing of it in the ledger")
+        raise InputError(f"lead {lead_id!r} was never routed: there is nothing of it in the ledger{_by(now)}")
 
     def show(console: Console) -> None:
         shown = _show.table(f"Lead {lead_id}", "when", "what", "partner", "id", "by", "why")
@@ -82,15 +87,18 @@ def history(session: Session, *, lead_id: str) -> Result:
 @command("for-partner")
 @click.argument("lead_id")
 @click.argument("partner_id")
-def for_partner(session: Session, *, lead_id: str, partner_id: str) -> Result:
+@_routed.now_option
+def for_partner(session: Session, *, lead_id: str, partner_id: str, now: dt.datetime | None) -> Result:
     """Tell what a partner may be told of the latest decision on a lead: its own rank and facts, and nobody else's.
+
+    What was decided after --now is left out.
 
     \b
     Example:
       partnerml for-partner L00021242 P0000934
     """  # noqa: D301
     with _routed.router_of(session) as (_, router):
-        found = router.for_partner(lead_id, partner_id)
+        found = router.for_partner(lead_id, partner_id, now=now)
     place = f", rank {found['rank']} of {found['n_eligible']:,} eligible" if found["rank"] else ""
     failed = found["failed"]
     first = f"lead {lead_id}: {'yours' if found['yours'] else found['status'].replace('_', ' ')}{place}"
@@ -124,11 +132,14 @@ def stood(router: Router, lead_id: str, partner_id: str, *, audience: str) -> st
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="PATH", help="Where it goes: .parquet or .csv."
 )
-def export(session: Session, *, what: str, out: Path) -> Result:
+@_routed.now_option
+def export(session: Session, *, what: str, out: Path, now: dt.datetime | None) -> Result:
     """Write what training and evaluation learn from: all that the ledger holds, as a table.
 
     assignments: the canonical table, with answers, outcomes and propensities. decisions: each with what was expected
     of it. vectors: who each policy chose from, and with what probabilities.
+
+    It is of the ledger as it stands, whatever --now says.
 
     \b
     Example:
@@ -156,11 +167,13 @@ def export(session: Session, *, what: str, out: Path) -> Result:
     metavar="PATH",
     help="Where all rows go, changed or not: .parquet or .csv.",
 )
-def simulate(session: Session, *, day: dt.datetime, days: int, out: Path | None) -> Result:
+@_routed.now_option
+def simulate(session: Session, *, day: dt.datetime, days: int, out: Path | None, now: dt.datetime | None) -> Result:
     """Set who got the leads of a past day beside who would have got them by the rules of the configuration.
 
     As it is now, published or not: try rules with --set. The leads come as they came, from what partners held when the
     day began; partners are supposed to keep what they would have been offered. Nothing is written into the ledger.
+    Leads that were decided after --now are left out.
 
     \b
     Examples:
@@ -172,7 +185,7 @@ def simulate(session: Session, *, day: dt.datetime, days: int, out: Path | None)
     if out is not None:
         check_export(out)
     with _routed.router_of(session, tried=True) as (_, router):
-        frame = router.simulate(day, days=days, progress=session.progress)
+        frame = router.simulate(day, days=days, now=now, progress=session.progress)
         names = _routed.names_of(router.snapshot)
     if out is not None:
         write_export(frame, out)
@@ -221,6 +234,10 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _company(row: dict[str, Any]) -> str:
     """Return who a lead is, as far as it is known."""
     return ", ".join(str(row[name]) for name in ("account_name", "country") if row[name] is not None)
+
+
+def _by(now: dt.datetime | None) -> str:
+    return "" if now is None else f" by {now:%Y-%m-%d %H:%M} UTC"
 
 
 def _minute(moment: Any) -> str:

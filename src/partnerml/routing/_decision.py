@@ -28,7 +28,8 @@ LEVEL = 1e-9  # utilities that differ by less are the same
 OVERRIDDEN = "override"
 # and of those that a batch was given out by
 BATCH = "batch"
-# the evidence of a fallback where nobody could be chosen, the snapshot being too old: a newer one decides
+# the evidence of a fallback where nobody could be chosen: the snapshot was too old, and a newer one decides; or a rule
+# or a score failed, and the next `expire` decides once that is mended, by this snapshot or a newer one
 WAITING = {"waits_for": "snapshot"}
 
 
@@ -146,7 +147,7 @@ class Decision:
 
     @property
     def waits(self) -> bool:
-        """Whether nobody could be chosen by then, and the lead is decided again by the next snapshot."""
+        """Whether nobody could be chosen by then: a newer snapshot decides, or the rule or score that failed."""
         return self.status == FALLBACK and self.evidence == WAITING
 
     def to_dict(self) -> dict[str, Any]:

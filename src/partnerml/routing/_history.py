@@ -26,11 +26,13 @@ leads, decisions, offers, history = (
 _ABOUT_OFFER = tables.offers.join(tables.leads).join(tables.decisions, decisions.seq == offers.seq)
 
 
-def told(connection: sa.Connection, lead_id: str | None) -> pd.DataFrame:
-    """Return what happened, or what happened to one lead."""
+def told(connection: sa.Connection, lead_id: str | None, *, by_then: int | None = None) -> pd.DataFrame:
+    """Return what happened, or what happened to one lead; until a moment in microseconds, where one is given."""
     import pandas as pd
 
     events = [*_decided(connection, lead_id), *_offered(connection, lead_id), *_others(connection, lead_id)]
+    if by_then is not None:
+        events = [event for event in events if event[1]["at"] <= by_then]
     events.sort(key=lambda event: event[0])
     frame = pd.DataFrame([values for _, values in events], columns=list(COLUMNS))
     for name in ("at", "closed_at"):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _logger = logging.getLogger("partnerml")
+_EVER = 2**62  # later than any moment
 __all__ = ["Latest", "Ledger", "State", "Turn"]
 
 
@@ -217,32 +218,37 @@ class Ledger:
             return {row.lead_id: row.payload for row in queries.many(connection, queries.PAYLOADS, lead_ids)}
 
     def waiting(self) -> list[str]:
-        """Return the leads whose last decision waits for a newer snapshot (`Decision.waits`), in order."""
+        """Return the leads whose last decision waits (`Decision.waits`): `Router.expire` decides them, in order."""
         with self._database.reading() as connection:
             return [str(lead_id) for lead_id in connection.execute(queries.WAITING).scalars()]
 
-    def queue(self) -> pd.DataFrame:
+    def queue(self, *, now: Moment | None = None) -> pd.DataFrame:
         """Return the leads that a person must decide: those whose latest decision is a fallback.
 
         A lead leaves the queue once it is given to somebody (`Router.override`), or a newer snapshot decides it.
+
+        Parameters
+        ----------
+        now : moment, optional
+            Decisions that were made later are left out; by default all count.
 
         Returns
         -------
         DataFrame
             A row a lead, who waits longest first: ``lead_id``, ``since`` (when that was decided), ``why``, ``waits``
-            (whether the next `Router.expire` by a newer snapshot decides it, without anybody), ``asked`` (how many
-            partners have had it), ``decision_id``, and ``created_at``, ``account_id``, ``account_name``, ``country``
-            and ``amount`` of the lead.
+            (whether `Router.expire` decides it without anybody, once there is a newer snapshot or the rule or score
+            that failed is mended), ``asked`` (how many partners have had it), ``decision_id``, and ``created_at``,
+            ``account_id``, ``account_name``, ``country`` and ``amount`` of the lead.
         """
         from partnerml.routing._queue import queue
 
         with self._database.reading() as connection:
-            return queue(connection)
+            return queue(connection, by_then=_until(now))
 
-    def latest(self, lead_id: str) -> str | None:
-        """Return the id of the latest decision on a lead; None if it was never routed."""
+    def latest(self, lead_id: str, *, now: Moment | None = None) -> str | None:
+        """Return the id of the latest decision on a lead, by a moment if that is given; None if it was never routed."""
         with self._database.reading() as connection:
-            asked = {"of_lead_id": queries.checked_id(lead_id, "lead_id")}
+            asked = {"of_lead_id": queries.checked_id(lead_id, "lead_id"), "by_then": _until(now)}
             found: str | None = connection.execute(queries.LATEST, asked).scalar()
             return found
 
@@ -289,8 +295,14 @@ class Ledger:
                 vector=None if packed is None else Vector.unpacked(packed),
             )
 
-    def history(self, lead_id: str | None = None) -> pd.DataFrame:
+    def history(self, lead_id: str | None = None, *, now: Moment | None = None) -> pd.DataFrame:
         """Return everything that happened, or what happened to one lead, in order.
+
+        Parameters
+        ----------
+        lead_id : str, optional
+        now : moment, optional
+            What happened later is left out; by default nothing is.
 
         Returns
         -------
@@ -302,7 +314,8 @@ class Ledger:
         from partnerml.routing._history import told
 
         with self._database.reading() as connection:
-            return told(connection, None if lead_id is None else queries.checked_id(lead_id, "lead_id"))
+            lead_id = None if lead_id is None else queries.checked_id(lead_id, "lead_id")
+            return told(connection, lead_id, by_then=_until(now))
 
     def export(self, what: str = "assignments") -> pd.DataFrame:
         """Return what training and evaluation learn from.
@@ -397,6 +410,11 @@ class Ledger:
 
         with self._database.reading() as connection:
             return audit(connection)
+
+
+def _until(now: Moment | None) -> int:
+    """Return a moment as the ledger stores it; later than all of them where none is given."""
+    return _EVER if now is None else micros(zoned(now, name="now"))
 
 
 def _matches(connection: Any, stored: str | None) -> list[Match]:

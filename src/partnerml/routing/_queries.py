@@ -140,10 +140,20 @@ HOLDERS = sa.select(offers.lead, offers.partner_id, offers.outcome, offers.close
 )
 _later, _original = tables.decisions.alias().c, tables.leads.alias()
 IS_LAST = ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number)
+
+
+def was_last(by_then: Any) -> Any:
+    """Return the condition that a decision was the last on its lead of those that were made by a moment."""
+    newer = sa.exists().where(
+        _later.lead == decisions.lead, _later.number > decisions.number, _later.decided_at <= by_then
+    )
+    return sa.and_(decisions.decided_at <= by_then, ~newer)
+
+
 LATEST = (
     sa.select(decisions.decision_id)
     .select_from(tables.decisions.join(tables.leads))
-    .where(leads.lead_id == bindparam("of_lead_id"), IS_LAST)
+    .where(leads.lead_id == bindparam("of_lead_id"), was_last(bindparam("by_then")))
 )
 WAITING = (
     sa.select(leads.lead_id)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from partnerml.routing import _schema as tables
 from partnerml.routing._decision import FALLBACK, WAITING
 from partnerml.routing._history import moments
-from partnerml.routing._queries import IS_LAST
+from partnerml.routing._queries import was_last
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ _OF_LEAD = ("account_id", "account_name", "country", "amount")
 leads, decisions, offers = tables.leads.c, tables.decisions.c, tables.offers.c
 _ASKED = (
     sa.select(sa.func.count(sa.distinct(offers.partner_id)))
-    .where(offers.lead == decisions.lead)
+    .where(offers.lead == decisions.lead, offers.seq < decisions.seq)
     .correlate(tables.decisions)
     .scalar_subquery()
 )
@@ -33,17 +33,17 @@ _QUEUE = (
         decisions.document, decisions.decided_at, leads.lead_id, leads.payload, leads.created_at, _ASKED.label("asked")
     )
     .select_from(tables.decisions.join(tables.leads))
-    .where(decisions.status == FALLBACK, leads.forgotten == 0, IS_LAST)
+    .where(decisions.status == FALLBACK, leads.forgotten == 0, was_last(sa.bindparam("by_then")))
     .order_by(decisions.decided_at, decisions.seq)
 )
 
 
-def queue(connection: sa.Connection) -> pd.DataFrame:
-    """Return the leads that nobody has and nobody is asked about, who waits longest first."""
+def queue(connection: sa.Connection, *, by_then: int) -> pd.DataFrame:
+    """Return the leads that nobody had and nobody was asked about at a moment in microseconds, the longest first."""
     import pandas as pd
 
     rows = []
-    for row in connection.execute(_QUEUE):
+    for row in connection.execute(_QUEUE, {"by_then": by_then}):
         document, payload = json.loads(row.document), json.loads(row.payload)
         rows.append(
             {

@@ -400,13 +400,18 @@ class Router:
             return (Failed(found.status, "the lead is free", found.words if audience == "vendor" else found.anonymous),)
         return why_not(situation, opened.way.rules, row, audience=audience)
 
-    def for_partner(self, lead_id: str, partner_id: str) -> dict[str, Any]:
+    def for_partner(self, lead_id: str, partner_id: str, *, now: Moment | None = None) -> dict[str, Any]:
         """Return what one partner may be told of the latest decision on a lead: about itself alone.
+
+        What partners held then is added up from all that the ledger holds, anew for each call: ask it for one lead
+        where somebody wants to know, not for all leads on a page.
 
         Parameters
         ----------
         lead_id : str
         partner_id : str
+        now : moment, optional
+            Decisions that were made later are left out; by default all count.
 
         Returns
         -------
@@ -422,7 +427,7 @@ class Router:
         """
         from partnerml.routing._own_view import own_view
 
-        decision_id = self.ledger.latest(lead_id)
+        decision_id = self.ledger.latest(lead_id, now=None if now is None else _moment(now))
         if decision_id is None:
             raise InputError(f"lead {lead_id!r} was never routed: there is nothing to tell of it")
         return own_view(self.ledger, decision_id, partner_id, self._opened, source=self._source, book=self._book)
@@ -600,6 +605,7 @@ class Router:
         *,
         config: RoutingConfig | Mapping[str, Any] | None = None,
         days: int = 1,
+        now: Moment | None = None,
         progress: Progress | None = None,
     ) -> pd.DataFrame:
         """Return who got the leads of a day beside who would have got them by other rules.
@@ -616,6 +622,8 @@ class Router:
             The rules to try, or the section ``routing`` as YAML has it; by default those of the snapshot in use.
         days : int
             How long it lasts.
+        now : moment, optional
+            Leads that were decided later are left out; by default all count.
         progress : Progress, optional
 
         Returns
@@ -641,6 +649,8 @@ class Router:
         tried = snapshot if config is None else snapshot.ruled_by(RoutingConfig.of(config))
         opened = Opened.of(tried, reasons=False)
         end = start + dt.timedelta(days=days)
+        if now is not None:
+            end = min(end, _moment(now) + dt.timedelta(microseconds=1))
         return simulated(self.ledger, opened, start=start, end=end, progress=progress or Progress.silent())
 
 
