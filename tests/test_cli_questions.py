@@ -48,6 +48,8 @@ def test_what_is_asked_of_a_moment_is_as_it_was_known_by_then(config, routed):
     assert told("for-partner", "-c", config, "l1", "p1", *NOW)["yours"]
     assert not told("for-partner", "-c", config, "l1", "p1", *LATER)["yours"]
     assert told("simulate", "-c", config, "2026-06-01", *NOW)["leads"] == 1
+    assert "in_latest_decision" in told("why-not", "-c", config, "l1", "p0", *NOW)
+    assert "in_latest_decision" not in told("why-not", "-c", config, "l1", "p0", *BEFORE)
     for before in (("history", "l1"), ("for-partner", "l1", "p1"), ("simulate", "2026-06-01")):
         done = partnerml(*before, "-c", config, *BEFORE)
         assert done.exit_code == 2, before
@@ -197,7 +199,7 @@ def test_a_place_is_told_where_nobody_was_chosen_and_not_where_nobody_was_ranked
 
     def place(partner_id, **changed):
         then = dataclasses.replace(state, **changed)
-        ledger = SimpleNamespace(latest=lambda _: made.decision_id, state_at=lambda _: then)
+        ledger = SimpleNamespace(latest=lambda _, now: made.decision_id, state_at=lambda _: then)
         asked = SimpleNamespace(ledger=ledger, decision=lambda _: nobody)
         return stood(asked, "l1", partner_id, audience="vendor")
 

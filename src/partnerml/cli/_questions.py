@@ -106,11 +106,11 @@ def for_partner(session: Session, *, lead_id: str, partner_id: str, now: dt.date
     return Result(found, _routed.lines(first, *(f"  {words}" for words in told)))
 
 
-def stood(router: Router, lead_id: str, partner_id: str, *, audience: str) -> str:
-    """Return where an eligible partner stood in the latest decision on a lead, in words; empty if it did not."""
+def stood(router: Router, lead_id: str, partner_id: str, *, audience: str, now: dt.datetime | None = None) -> str:
+    """Return where an eligible partner stood in the latest decision on a lead by now, in words; empty if it did not."""
     from partnerml.routing._own_view import rank_of
 
-    decision_id = router.ledger.latest(lead_id)
+    decision_id = router.ledger.latest(lead_id, now=now)
     if decision_id is None:
         return ""
     decision = router.decision(decision_id)

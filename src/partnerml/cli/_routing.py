@@ -290,7 +290,7 @@ def why_not(
         failed = router.why_not(lead, partner_id, now=now, audience=audience)
         name = _routed.names_of(router.snapshot).get(partner_id)
         about = lead if isinstance(lead, str) else str(lead["lead_id"])
-        place = "" if failed else stood(router, about, partner_id, audience=audience)
+        place = "" if failed else stood(router, about, partner_id, audience=audience, now=now)
     called = f"{name} ({partner_id})" if name else partner_id
     document = {
         "lead_id": about,
