@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.oracles import success as oracle
 
@@ -14,7 +14,12 @@ def apart(times):
     return [float(t) for t, _ in times], [seen for _, seen in times]
 
 
+# 4/5 3/4 5/6 is one half, and a hair more in binary
+A_HALF = [(0, True)] * 2 + [(1, True)] * 2 + [(2, True)] + [(2, False)] * 5
+
+
 @settings(max_examples=60, deadline=None)
+@example(A_HALF)
 @given(times_to_event)
 def test_the_curve_is_that_of_the_textbook(times):
     curve = KaplanMeier.of(*apart(times))

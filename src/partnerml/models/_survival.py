@@ -67,7 +67,8 @@ class KaplanMeier:
     @property
     def median(self) -> float:
         """The first day by which half had the event; NaN if fewer had, as far as anybody was followed."""
-        reached = self.survival <= 0.5
+        # a product of fractions that is one half may end a hair above it
+        reached = self.survival <= 0.5 + 1e-12
         return float(self.days[np.argmax(reached)]) if reached.any() else float("nan")
 
     def _read(self, days: ArrayLike, *, side: str) -> Array:
