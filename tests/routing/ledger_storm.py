@@ -68,7 +68,7 @@ class Storm:
     def room(self):
         """The capacity of partners of three zones."""
         if self.routed:
-            return Router.open(self.world)._opened.way.capacity
+            return Router.open(self.world)._in_use.opened.way.capacity
         return capacity(*self.limits, zones=_ZONES)
 
     @contextlib.contextmanager

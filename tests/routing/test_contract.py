@@ -9,7 +9,7 @@ from tests.routing.made_up import AS_OF, snapshot
 
 from partnerml.errors import ConfigError, DataError, InputError
 from partnerml.routing import Router, Snapshot
-from partnerml.routing import _router as module
+from partnerml.routing import _in_use as module
 from partnerml.routing._database import Database
 from partnerml.routing._decide import ranked
 from partnerml.routing._opened import Opened
@@ -127,7 +127,7 @@ def test_a_lead_that_was_offered_is_no_duplicate_and_its_deal_still_counts():
     with Router.open(world()) as router:
         first = router.route(lead(account_id="a1"), now=NOW)
         # the next snapshot knows another lead of the account, and a deal
-        router._opened = Opened.of(world(deals=[deal("p3")], leads=leads, assignments=given))
+        router._in_use.opened = Opened.of(world(deals=[deal("p3")], leads=leads, assignments=given))
         second = router.respond(str(first.offer_id), "declined", now=NOW)
         assert (second.status, second.partner_id) == ("registered_deal", "p3")
 
@@ -328,6 +328,6 @@ def test_ties_of_large_utilities_are_ties():
 def test_an_override_names_the_model_of_its_own_snapshot():
     with Router.open(world()) as router:
         router.route(lead(), now=NOW)
-        router._opened = Opened.of(snapshot(4))
+        router._in_use.opened = Opened.of(snapshot(4))
         given = router.override("l1", "p2", by="Ada", reason="so", now=NOW)
         assert (given.snapshot_id, given.model_version) == (router.snapshot.id, "rates")

@@ -162,7 +162,7 @@ def test_a_lead_that_is_given_back_is_owed_again_in_turn():
     with Router.open(snap) as router:
         lead = {"lead_id": "l1", "created_at": AS_OF.isoformat()}
         first = router.route(lead, now=NOW)
-        room = router._opened.way.capacity
+        room = router._in_use.opened.way.capacity
         before = router.ledger.standing(now=NOW, capacity=room)[1][first.partner_id]
         second = router.respond(first.offer_id, "declined", now=NOW)
         assert router.ledger.standing(now=NOW, capacity=room)[1][first.partner_id] == pytest.approx(before + 1.0)

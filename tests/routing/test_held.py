@@ -74,7 +74,7 @@ def test_what_is_refused_or_closed_takes_no_room():
     made = snapshot(3, assignments=rows)
     assert made.held == [("g", "p1"), ("h", "gone")]
     with Router.open(made) as router:
-        assert router._opened.way.capacity.held_each.tolist() == [0, 1, 0]
+        assert router._in_use.opened.way.capacity.held_each.tolist() == [0, 1, 0]
 
 
 def test_where_nothing_tells_how_leads_end_none_is_held():
@@ -114,7 +114,7 @@ def test_another_snapshot_counts_its_own(ledger_url):
     with Router.open(world(), ledger=ledger_url) as router:
         assert router.route(lead(), now=NOW).partner_id == "p1"
         other = world((("old1", "p0"), ("old2", "p1")))
-        router._opened = type(router._opened).of(other)
+        router._in_use.opened = type(router._in_use.opened).of(other)
         assert router.rank(lead("l2"), now=NOW).partner_id.tolist() == ["p0", "p2"]
         assert router.ledger.audit() == []
 
@@ -151,7 +151,7 @@ def test_open_leads_are_those_of_the_ledger_and_those_it_never_gave(data):
             if step == "route":
                 decided.append(router.route(lead(data.draw(st.sampled_from(names))), now=NOW))
             elif step == "publish":
-                router._opened = type(router._opened).of(world(data.draw(pairs), limit=3))
+                router._in_use.opened = type(router._in_use.opened).of(world(data.draw(pairs), limit=3))
             elif step == "close" and (held := [o for o in router.ledger.offers(status="accepted") if o.holds]):
                 router.outcome(held[0].lead_id, "won", now=NOW)
             elif step in ("accept", "decline") and live:
@@ -159,7 +159,7 @@ def test_open_leads_are_those_of_the_ledger_and_those_it_never_gave(data):
                 decided.append(answered)
             _check_open_leads(router)
         for decision in decided:
-            if decision.snapshot_id == router._opened.way.snapshot_id:
+            if decision.snapshot_id == router._in_use.opened.way.snapshot_id:
                 assert router.replay(decision.decision_id) == decision
         assert router.ledger.audit() == []
 
@@ -169,7 +169,7 @@ def _check_open_leads(router: Router) -> None:
     given_once = {offer.lead_id for offer in offers}
     counted = Counter(offer.partner_id for offer in offers if offer.holds)
     counted += Counter(partner for lead_id, partner in router.snapshot.held if lead_id not in given_once)
-    capacity = router._opened.way.capacity
+    capacity = router._in_use.opened.way.capacity
     with router.ledger.turn(moment=NOW) as turn:
         load = turn.load(capacity)
     fold, _ = router.ledger.standing(now=NOW, capacity=capacity)

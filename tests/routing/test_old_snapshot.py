@@ -21,7 +21,7 @@ def lead(number: int = 1, **values: object) -> dict[str, object]:
 
 def publish_again(router: Router) -> None:
     """Let the router follow a snapshot of the late day."""
-    router._opened = Opened.of(snapshot([{"max_open_leads": 2}] * 4, p=P, as_of=AS_OF + 4 * DAY))
+    router._in_use.opened = Opened.of(snapshot([{"max_open_leads": 2}] * 4, p=P, as_of=AS_OF + 4 * DAY))
 
 
 @pytest.fixture
@@ -131,5 +131,5 @@ def test_a_lead_that_waits_and_is_forgotten_waits_no_more(router):
 
 def test_a_past_day_is_made_up_by_the_snapshot_in_use_whatever_its_age(router):
     router.route(lead(), now=NOW)
-    router._opened = Opened.of(snapshot([{"max_open_leads": 2}] * 4, p=P, as_of=AS_OF - 3 * DAY))
+    router._in_use.opened = Opened.of(snapshot([{"max_open_leads": 2}] * 4, p=P, as_of=AS_OF - 3 * DAY))
     assert router.simulate(AS_OF).would_partner_id.tolist() == ["p0"]

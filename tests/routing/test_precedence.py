@@ -353,7 +353,9 @@ def test_copies_with_other_prices_share_what_was_indexed():
 def test_an_older_lead_that_is_sent_later_has_not_come_again():
     row = {"lead_id": "L0", "partner_id": "p1", "created_at": YESTERDAY, **ACME}
     found = decided({**ACME, "created_at": YESTERDAY - DAY}, matches=[match(row)])
-    assert found.words.startswith("it is the same as the lead L0 of 2026-05-31, which was given out before (same account")
+    assert found.words.startswith(
+        "it is the same as the lead L0 of 2026-05-31, which was given out before (same account"
+    )
     assert "come again" in decided({**ACME, "created_at": YESTERDAY}, matches=[match(row)]).words
 
 

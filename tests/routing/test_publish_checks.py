@@ -94,7 +94,7 @@ def test_prices_lie_beside_what_is_published_and_a_batch_goes_by_its_own(publish
         decision = router.route({"lead_id": "l1"}, now=AS_OF)
         assert decision.prices_id
         assert router.replay(decision.decision_id) == decision
-        assert router._opened.as_published().snapshot.prices.tolist() == [0.0, 0.0]
+        assert router._in_use.opened.as_published().snapshot.prices.tolist() == [0.0, 0.0]
         # after a publish too, to delete the file is to do without
         (folder / "prices" / "current.json").unlink()
         assert router.refresh()

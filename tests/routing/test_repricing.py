@@ -71,7 +71,7 @@ def test_demand_is_what_every_lead_of_those_days_was_worth_with_each_partner(obj
         other.assign(leads(5, "batch"), now=NOW)
         router.respond(first[0].offer_id, "declined", now=NOW)  # the next decision is on the same lead
         fewer = snapshot(partners[:3], p=P, config={"objective": objective})
-        for opened in (other._opened, dataclasses.replace(router._opened, snapshot=fewer)):
+        for opened in (other._in_use.opened, dataclasses.replace(router._in_use.opened, snapshot=fewer)):
             window = demand(router.ledger, opened, start=NOW - dt.timedelta(days=7), end=NOW)
             ids, acceptance = list(opened.snapshot.partners.partner_id), opened.snapshot.acceptance
             decisions, vectors = (router.ledger.export(what) for what in ("decisions", "vectors"))
@@ -270,6 +270,6 @@ def test_leads_that_were_forgotten_do_not_count(folder):
     with following(folder) as router:
         route(router, leads(3))
         router.forget("l1", now=NOW)
-        window = demand(router.ledger, router._opened, start=NOW - dt.timedelta(days=7), end=NOW)
+        window = demand(router.ledger, router._in_use.opened, start=NOW - dt.timedelta(days=7), end=NOW)
         assert len(window) == 2
         assert Lead.of_payload(router.ledger.considered(AS_OF, NOW, most=1)[0][0]).lead_id == "l2"

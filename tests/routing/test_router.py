@@ -208,7 +208,7 @@ def test_an_overdue_offer_expires_when_its_lead_is_touched(router):
     old = snapshot([{"max_open_leads": 2}] * 4, p=P, config={"max_snapshot_age": "30d"})
     with pytest.raises(ModelError, match=r"routing.max_snapshot_age allows 36"):
         router.route(lead(), now=late)
-    router._opened = type(router._opened).of(old)
+    router._in_use.opened = type(router._in_use.opened).of(old)
     second = router.route(lead(), now=late)
     assert second.partner_id == "p1"
     assert [offer.status for offer in router.ledger.offers()] == ["expired", "offered"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,20 +10,16 @@ from partnerml.routing._decide import ranked
 from partnerml.routing._decision import ASSIGNED, FALLBACK, Decision
 from partnerml.routing._eligibility import Failed, why_not
 from partnerml.routing._precedence import precedence
-from partnerml.routing._replay import as_it_was
 from partnerml.routing._words import about_itself
 
 if TYPE_CHECKING:
-    from partnerml.routing._ledger import Ledger
     from partnerml.routing._opened import Opened
-    from partnerml.routing._pricing import PriceBook
+    from partnerml.routing._past import Past
     from partnerml.routing._situation import Situation
     from partnerml.routing._vectors import Vector
 
 
-def own_view(
-    ledger: Ledger, decision_id: str, partner_id: str, opened: Opened, *, source: Path | None, book: PriceBook
-) -> dict[str, Any]:
+def own_view(archive: Past, decision_id: str, partner_id: str) -> dict[str, Any]:
     """Return what a partner may see of a decision (`Decision.for_partner`), with its rank however far down.
 
     A partner that did not get the lead is told facts of itself as they were, and the first rule that it did not pass
@@ -32,22 +27,16 @@ def own_view(
 
     Parameters
     ----------
-    ledger : Ledger
+    archive : Past
     decision_id, partner_id : str
-    opened : Opened
-        The snapshot in use.
-    source : Path or None
-        Where snapshots lie.
-    book : PriceBook
 
     Raises
     ------
     InputError
         If there is no such decision or partner, the lead was forgotten, or the snapshot of then is not there.
     """
-    state = ledger.state_at(decision_id)
-    past = Decision.from_json(state.text)
-    then, situation = as_it_was(state, past, opened, source=source, book=book)
+    state, past = archive.read(decision_id)
+    then, situation = archive.as_it_was(state, past)
     row = then.row(partner_id)
     found = {**past.for_partner(partner_id), "failed": None}
     if found["yours"]:

@@ -5,41 +5,32 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from partnerml.errors import InputError, InternalError, SourceError
+from partnerml.errors import InputError, InternalError
 from partnerml.routing._batch import Chosen, Together, given, nobody_may
 from partnerml.routing._decide import Case
 from partnerml.routing._decision import BATCH, OVERRIDDEN, Decision
-from partnerml.routing._lead import Lead
 from partnerml.routing._left_over import SHARES, within
 from partnerml.routing._looked import looked_at
-from partnerml.routing._opened import Opened, groups_of
+from partnerml.routing._opened import groups_of
 from partnerml.routing._shares import Limits
-from partnerml.routing._snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from partnerml.routing._ledger import Ledger, State
-    from partnerml.routing._pricing import PriceBook
+    from partnerml.routing._past import Past
     from partnerml.routing._situation import Situation
 
 _logger = logging.getLogger("partnerml")
 _WORDS = ("why", "facts")
 
 
-def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path | None, book: PriceBook) -> Decision:
+def replayed(archive: Past, decision_id: str) -> Decision:
     """Make a decision again.
 
     Parameters
     ----------
-    ledger : Ledger
+    archive : Past
     decision_id : str
-    opened : Opened
-        The snapshot in use, which may be the one.
-    source : Path or None
-        Where snapshots lie.
-    book : PriceBook
 
     Raises
     ------
@@ -49,15 +40,14 @@ def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path |
         If it does not come out the same. Where only its words differ it is returned as it would be told now, with a
         warning.
     """
-    state = ledger.state_at(decision_id)
-    past = Decision.from_json(state.text)
+    state, past = archive.read(decision_id)
     if past.policy == OVERRIDDEN:
         raise InputError(
             f"decision {past.decision_id} was a person's: {past.why}. Only what a policy decided is replayed"
         )
-    then, situation = as_it_was(state, past, opened, source=source, book=book)
+    then, situation = archive.as_it_was(state, past)
     if past.policy == BATCH:
-        found = _in_batch(past, Case(situation, then.way, state.number), ledger, book)
+        found = _in_batch(past, Case(situation, then.way, state.number), archive)
     elif SHARES in past.evidence:
         case, limits = Case(situation, then.way, state.number), Limits.of(past.evidence[SHARES])
         found = within(case, limits, groups_of(then.snapshot), credit=state.credit).decision
@@ -69,32 +59,12 @@ def replayed(ledger: Ledger, decision_id: str, opened: Opened, *, source: Path |
     return found
 
 
-def as_it_was(
-    state: State, past: Decision, opened: Opened, *, source: Path | None, book: PriceBook
-) -> tuple[Opened, Situation]:
-    """Return what a decision was made with, and the lead as it stood then; see `replayed`."""
-    then = _opened_then(past, opened, source, book)
-    lead, load = Lead.of_payload(state.payload), state.load(then.way.capacity)
-    return then, then.situation(lead, state.moment, load, had=state.had, matches=state.matches)
-
-
-def _opened_then(past: Decision, opened: Opened, source: Path | None, book: PriceBook) -> Opened:
-    """Return the snapshot that a decision was made with, at the prices of then."""
-    then = opened if opened.way.snapshot_id == past.snapshot_id else _opened(past, source)
-    # a batch has prices of its own, which come off later
-    prices_id = None if past.policy == BATCH else past.prices_id
-    if prices_id != then.way.prices_id:
-        then = then.as_published() if prices_id is None else then.priced(book.find(prices_id), prices_id)
-    # whether reasons were told is seen from the decision itself
-    return dataclasses.replace(then, way=dataclasses.replace(then.way, reasons=bool(past.reasons)))
-
-
-def _in_batch(past: Decision, case: Case, ledger: Ledger, book: PriceBook) -> Decision:
+def _in_batch(past: Decision, case: Case, archive: Past) -> Decision:
     """Make a decision of a batch again: who might get the lead, at what worth and price; the auction chose of them."""
     situation, way = case.situation, case.way
     after, prices_id = int(past.evidence["after_entry"]), str(past.prices_id)
-    together = Together(after, int(past.evidence["batch_of"]), book.find(prices_id), prices_id)
-    fold = ledger.fold_until(after, moment=situation.moment)
+    together = Together(after, int(past.evidence["batch_of"]), archive.book.find(prices_id), prices_id)
+    fold = archive.ledger.fold_until(after, moment=situation.moment)
     before: Situation = dataclasses.replace(situation, load=fold.load(way.capacity, situation.moment))
     looked = looked_at(before, way)
     row = -1 if past.partner_id is None else situation.snapshot.partners.row(past.partner_id)
@@ -130,18 +100,3 @@ def _without_words(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a decision without its sentences, which a later version may improve."""
     reasons = [{name: value for name, value in reason.items() if name != "text"} for reason in document["reasons"]]
     return {**{name: value for name, value in document.items() if name not in _WORDS}, "reasons": reasons}
-
-
-def _opened(past: Decision, source: Path | None) -> Opened:
-    """Open the snapshot that a decision was made with."""
-    # both the file `current` and a snapshot's folder lie beside the others
-    folder = None if source is None else source.parent / past.snapshot_id
-    if folder is None or not folder.is_dir():
-        where = "no folder of snapshots is known" if folder is None else f"{folder} is not there"
-        raise InputError(
-            f"decision {past.decision_id} was made with snapshot {past.snapshot_id}, and {where}; restore it to replay"
-        )
-    try:
-        return Opened.of(Snapshot.open(folder))
-    except SourceError as error:
-        raise InputError(f"decision {past.decision_id} cannot be made again: {error}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,15 +14,14 @@ from partnerml.moments import moment as zoned
 from partnerml.progress import Progress
 from partnerml.routing._decision import ASSIGNED, DUPLICATE, OVERRIDDEN, Decision, id_of
 from partnerml.routing._eligibility import Failed, why_not
+from partnerml.routing._in_use import InUse
 from partnerml.routing._lead import Lead, LeadTable
 from partnerml.routing._lead_columns import misnamed
 from partnerml.routing._ledger import Ledger
 from partnerml.routing._offers import EXPIRED, OVERRIDE, Offer
 from partnerml.routing._opened import Opened
 from partnerml.routing._precedence import precedence
-from partnerml.routing._pricing import PriceBook, Prices
 from partnerml.routing._snapshot import Snapshot
-from partnerml.routing._snapshot_files import current
 from partnerml.routing._standing import after_answer, follow, is_due, latest_of, standing
 
 if TYPE_CHECKING:
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
 
     from partnerml.config import RoutingConfig
     from partnerml.routing._batch import Batch
+    from partnerml.routing._past import Past
     from partnerml.routing._turn import Latest, Turn
 
 _logger = logging.getLogger("partnerml")
@@ -57,15 +56,7 @@ class Router:
     """
 
     def __init__(self, snapshot: Snapshot, ledger: Ledger, *, source: Path | None = None, reasons: bool = True) -> None:
-        self._opened = Opened.of(snapshot, reasons=reasons)
-        self.ledger, self._source, self._reasons = ledger, source, reasons
-        # looking for a snapshot takes seconds; routing does not wait for it, since the new one is put in place at once
-        self._looking = threading.Lock()
-        self._book = PriceBook(None if source is None else source.parent)
-        self._ahead: set[str] = set()  # snapshots of later than now that were told of
-        self._prices: Prices | None = None
-        self._seen: Prices | None = None  # those published when this router looked last
-        self._opened = self._with_prices(self._opened)
+        self.ledger, self._in_use = ledger, InUse(snapshot, source=source, reasons=reasons)
 
     @classmethod
     def open(
@@ -118,19 +109,17 @@ class Router:
     @property
     def snapshot(self) -> Snapshot:
         """The snapshot in use."""
-        return self._opened.snapshot
+        return self._in_use.opened.snapshot
 
     @property
     def snapshot_id(self) -> str:
         """The id of the snapshot in use, as it was published: prices that were found since do not change it."""
-        return self._opened.way.snapshot_id
+        return self._in_use.opened.way.snapshot_id
 
     @property
     def unpriced(self) -> bool:
         """Whether no prices were found for these snapshots and their objective: all are 0, and nothing is held back."""
-        found = self._prices
-        fits = found is not None and found.objective == self.snapshot.config.objective
-        return not fits and not self.snapshot.prices.any()
+        return self._in_use.unpriced
 
     def refresh(self) -> bool:
         """Follow ``current``, and the prices beside it; a call that has begun ends with what it began with.
@@ -148,17 +137,7 @@ class Router:
         SourceError, ModelError, ConfigError
             If the new one cannot be used; the old one stays in use.
         """
-        if self._source is None:
-            return False
-        with self._looking:
-            was, follows = self._opened, self._source.is_file()
-            opened, snapshot_id = was, was.way.snapshot_id
-            # asked often: to open and check a snapshot takes seconds
-            if not follows or current(self._source.parent, name=self._source.name) != snapshot_id:
-                found = Snapshot.open(self._source)
-                opened = was if found.id == snapshot_id else Opened.of(found, reasons=self._reasons)
-            self._opened = self._with_prices(opened)
-            return self._opened is not was
+        return self._in_use.refresh()
 
     # one lead
 
@@ -194,8 +173,8 @@ class Router:
 
         if top < 1:
             raise ConfigError(f"top must be at least 1, got {top}")
-        moment, opened, asked = _moment(now), self._opened, Lead.of(lead)
-        self._check_age(opened, moment)
+        moment, asked = _moment(now), Lead.of(lead)
+        opened = self._in_use.checked(moment)
         with self.ledger.turn(asked.lead_id, moment=moment) as turn:
             latest = latest_of(turn, asked)
             situation, number, credit = opened.situation_in(turn, asked), turn.number, opened.credit_in(turn)
@@ -222,8 +201,8 @@ class Router:
         ModelError
             If the snapshot is too old.
         """
-        moment, opened, asked = _moment(now), self._opened, Lead.of(lead)
-        self._check_age(opened, moment)
+        moment, asked = _moment(now), Lead.of(lead)
+        opened = self._in_use.checked(moment)
         with self.ledger.turn(asked.lead_id, moment=moment) as turn:
             stands = standing(turn, asked)
             if stands is not None:
@@ -267,7 +246,7 @@ class Router:
             If there is no such offer, it cannot be answered any more, or its deadline has passed: then it has expired,
             and the lead has gone on to the next partner.
         """
-        moment, opened = _moment(now), self._opened
+        moment, opened = _moment(now), self._in_use.opened
         with self.ledger.turn(moment=moment) as turn:
             answer = turn.respond(offer_id, response, by=by, reason=reason)
             decision = after_answer(turn, opened)
@@ -278,7 +257,7 @@ class Router:
         self, offer_id: str, *, now: Moment | None = None, by: str | None = None, reason: str | None = None
     ) -> Decision:
         """Take an offer or a lead back from a partner, and return the next decision on the lead."""
-        moment, opened = _moment(now), self._opened
+        moment, opened = _moment(now), self._in_use.opened
         with self.ledger.turn(moment=moment) as turn:
             turn.withdraw(offer_id, by=by, reason=reason)
             return after_answer(turn, opened)
@@ -289,9 +268,9 @@ class Router:
         Leads that wait, since the snapshot was too old or a rule failed when their offer ended, are decided too if that
         is mended. What is wrong with one lead is told in the log and stops no other.
         """
-        moment, opened = _moment(now), self._opened
+        moment, opened = _moment(now), self._in_use.opened
         found = []
-        self._tell_of_future(opened, moment)
+        self._in_use.tell_of_future(opened, moment)
         for offer in self.ledger.overdue(moment):
             with self.ledger.turn(moment=moment) as turn:
                 ended, latest = turn.expire(offer.offer_id), turn.latest
@@ -322,7 +301,7 @@ class Router:
         """
         if not by.strip() or not reason.strip():
             raise InputError("an override is kept with who did it and why: give by= and reason=")
-        moment, opened = _moment(now), self._opened
+        moment, opened = _moment(now), self._in_use.opened
         opened.row(partner_id)
         with self.ledger.turn(lead_id, moment=moment) as turn:
             latest = _known(turn, lead_id)
@@ -388,7 +367,7 @@ class Router:
         """
         if audience not in ("vendor", "partner"):
             raise ConfigError(f"audience is vendor or partner, got {audience!r}")
-        moment, opened = _moment(now), self._opened
+        moment, opened = _moment(now), self._in_use.opened
         row = opened.row(partner_id)
         asked = None if isinstance(lead, str) else Lead.of(lead)
         lead_id = str(lead) if asked is None else asked.lead_id
@@ -430,7 +409,13 @@ class Router:
         decision_id = self.ledger.latest(lead_id, now=None if now is None else _moment(now))
         if decision_id is None:
             raise InputError(f"lead {lead_id!r} was never routed: there is nothing to tell of it")
-        return own_view(self.ledger, decision_id, partner_id, self._opened, source=self._source, book=self._book)
+        return own_view(self._past, decision_id, partner_id)
+
+    @property
+    def _past(self) -> Past:
+        from partnerml.routing._past import Past
+
+        return Past(self.ledger, self._in_use)
 
     def decision(self, decision_id: str) -> Decision:
         """Return a decision of the ledger, as it was given."""
@@ -456,7 +441,7 @@ class Router:
         """
         from partnerml.routing._replay import replayed
 
-        found = replayed(self.ledger, decision_id, self._opened, source=self._source, book=self._book)
+        found = replayed(self._past, decision_id)
         if now is not None and found.decided_at > (moment := _moment(now)):
             raise InputError(f"decision {decision_id} is of {found.decided_at.isoformat()}, after {moment.isoformat()}")
         return found
@@ -497,10 +482,16 @@ class Router:
         """
         from partnerml.routing._batch import assign_all
 
-        moment, opened = _moment(now), self._opened
-        self._check_age(opened, moment)
+        moment = _moment(now)
+        opened = self._in_use.checked(moment)
         return assign_all(
-            self.ledger, opened, _leads(leads), moment=moment, book=self._book, progress=progress, dry_run=dry_run
+            self.ledger,
+            opened,
+            _leads(leads),
+            moment=moment,
+            book=self._in_use.book,
+            progress=progress,
+            dry_run=dry_run,
         )
 
     def reprice(
@@ -544,45 +535,9 @@ class Router:
         if not 0 < days <= _MOST_DAYS:
             raise ConfigError(f"days must be more than 0 and at most {_MOST_DAYS:,}, got {days}")
         moment, within = _moment(now), dt.timedelta(days=days)
-        found = found_prices(self.ledger, self._opened, moment=moment, within=within, expected=expected)
-        with self._looking:
-            if publish:
-                self._book.publish(found)
-                self._seen = found
-            self._prices = found
-            self._opened = self._priced(self._opened)
+        found = found_prices(self.ledger, self._in_use.opened, moment=moment, within=within, expected=expected)
+        self._in_use.take_up(found, publish=publish)
         return found.by_partner
-
-    def _check_age(self, opened: Opened, moment: dt.datetime) -> None:
-        """Refuse a snapshot that is too old, and tell of one that is of later than now."""
-        opened.check_age(moment)
-        self._tell_of_future(opened, moment)
-
-    def _tell_of_future(self, opened: Opened, moment: dt.datetime) -> None:
-        """Warn once of a snapshot that knows what is not known by now: the clock or the date of publishing is wrong."""
-        if moment < opened.snapshot.as_of and opened.way.snapshot_id not in self._ahead:
-            self._ahead.add(opened.way.snapshot_id)
-            _logger.warning(
-                "snapshot %s is as of %s, and it is %s UTC: what is decided now goes by what is known later only",
-                opened.way.snapshot_id,
-                f"{opened.snapshot.as_of:%Y-%m-%d}",
-                f"{moment:%Y-%m-%d %H:%M}",
-            )
-
-    def _with_prices(self, opened: Opened) -> Opened:
-        """Return a snapshot with the prices that were found last: by this router, or published since it looked."""
-        if self._source is not None and self._source.is_file():
-            published = self._book.published()
-            if published != self._seen:
-                self._seen = self._prices = published
-        return self._priced(opened)
-
-    def _priced(self, opened: Opened) -> Opened:
-        """Return a snapshot with the prices that were found last, if they are in the unit of its objective."""
-        prices = self._book.fitting(self._prices, opened.config.objective)
-        if prices is not None:
-            return opened.priced_by(prices, self._book)
-        return opened if opened.way.prices_id is None else opened.as_published()
 
     def dry_run(self, leads: Leads, *, now: Moment | None = None, progress: Progress | None = None) -> list[Decision]:
         """Return what leads would get if they were routed now, one after the other; nothing is written.
@@ -595,9 +550,9 @@ class Router:
         """
         from partnerml.routing._rehearsal import dry_run
 
-        moment, opened, told = _moment(now), self._opened, progress or Progress.silent()
-        self._check_age(opened, moment)
-        return dry_run(self.ledger, opened, _leads(leads), moment=moment, progress=told)
+        moment = _moment(now)
+        opened = self._in_use.checked(moment)
+        return dry_run(self.ledger, opened, _leads(leads), moment=moment, progress=progress or Progress.silent())
 
     def simulate(
         self,
@@ -645,7 +600,7 @@ class Router:
         if not 1 <= days <= _MOST_DAYS:
             raise ConfigError(f"days must be from 1 to {_MOST_DAYS:,}, got {days}")
         # prices of now are for leads to come, and partners that are full now were not then
-        start, snapshot = _moment(day, "day"), self._opened.as_published().snapshot
+        start, snapshot = _moment(day, "day"), self._in_use.opened.as_published().snapshot
         tried = snapshot if config is None else snapshot.ruled_by(RoutingConfig.of(config))
         opened = Opened.of(tried, reasons=False)
         end = start + dt.timedelta(days=days)
