@@ -194,12 +194,11 @@ def test_why_not_of_who_joined_after_the_decision_and_without_its_snapshot(confi
 def test_a_place_is_told_where_nobody_was_chosen_and_not_where_nobody_was_ranked():
     with Router.open(made_up.snapshot(3, p={"p0": 0.6, "p1": 0.4, "p2": 0.5})) as router:
         made = router.route({"lead_id": "l1"}, now=made_up.AS_OF)
-        state = router.ledger.state_at(made.decision_id)
+        chosen_from = router.ledger.vector(made.decision_id)
     nobody = dataclasses.replace(made, partner_id=None, offer_id=None, alternatives=(), status="fallback")
 
-    def place(partner_id, **changed):
-        then = dataclasses.replace(state, **changed)
-        ledger = SimpleNamespace(latest=lambda _, now: made.decision_id, state_at=lambda _: then)
+    def place(partner_id, vector=chosen_from):
+        ledger = SimpleNamespace(latest=lambda _, now: made.decision_id, vector=lambda _: vector)
         asked = SimpleNamespace(ledger=ledger, decision=lambda _: nobody)
         return stood(asked, "l1", partner_id, audience="vendor")
 

@@ -117,10 +117,7 @@ def stood(router: Router, lead_id: str, partner_id: str, *, audience: str, now: 
     told = decision.place_of(partner_id, audience=audience)
     if told:
         return told
-    try:
-        vector = router.ledger.state_at(decision_id).vector
-    except InputError:  # the lead has been forgotten meanwhile
-        return ""
+    vector = router.ledger.vector(decision_id)
     if vector is None:  # nobody was ranked: a rule of engagement named the partner, or a batch left the lead over
         return ""
     rank = rank_of(decision, vector, partner_id)

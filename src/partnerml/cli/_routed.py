@@ -210,5 +210,7 @@ def share_refused(what: str, refused: int, total: int, allowed: float, first: st
 
 
 def plural(count: int, what: str) -> str:
-    """Return a count with its noun."""
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
+    """Return a count with its noun, as decisions tell it."""
+    from partnerml.routing._decision import counted
+
+    return counted(count, what)

@@ -69,14 +69,11 @@ def reprice(session: Session, *, expected: int | None, days: float, now: dt.date
     Example:
       partnerml reprice --days 7
     """  # noqa: D301
-    from partnerml.publishing import snapshots_folder
-    from partnerml.routing._pricing import PriceBook
-
-    with _routed.router_of(session) as (config, router):
+    with _routed.router_of(session) as (_, router):
         prices = router.reprice(expected=expected, days=days, now=now, publish=True)
         names, partners, snapshot_id = _routed.names_of(router.snapshot), len(router.snapshot), router.snapshot_id
-    found = PriceBook(snapshots_folder(config)).published()
-    assert found is not None, "they have just been written"
+        found = router.prices
+    assert found is not None, "they have just been found"
     if not found.leads:
         _logger.warning("no lead of the last %g days was decided among partners of the snapshot: no price", days)
     highest = sorted(prices.items(), key=lambda each: (-each[1], each[0]))

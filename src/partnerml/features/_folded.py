@@ -220,9 +220,13 @@ def _in_order(key: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
 
 def totals(rows: Columns, kind: int) -> Columns:
     """Return sums over all event types, one row for each partner: of all rows, or of the partner's own."""
-    chosen = taken(rows, rows["kind"] % 2 == 1) if kind == OWN else rows
-    sums = merged([without(chosen, ("kind",))], by=("partner",))
+    sums = merged([without(counted(rows, kind), ("kind",))], by=("partner",))
     return {**sums, "kind": np.full(len(sums["partner"]), kind, dtype="int32")}
+
+
+def counted(rows: Columns, kind: int | None) -> Columns:
+    """Return the rows that sums over all event types are of: the partner's own, or all."""
+    return taken(rows, rows["kind"] % 2 == 1) if kind == OWN else rows
 
 
 def taken(rows: Columns, chosen: np.ndarray[Any, Any]) -> Columns:

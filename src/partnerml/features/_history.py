@@ -16,7 +16,7 @@ import numpy as np
 
 from partnerml.features._calendar import EVER
 from partnerml.features._cover import Piece, Segment, Span, needed, outside, segments
-from partnerml.features._folded import BLOCK_DAYS, KEYS, OWN, TOTALS, WHEN, Columns, merged, taken, without
+from partnerml.features._folded import BLOCK_DAYS, KEYS, TOTALS, WHEN, Columns, counted, merged, taken, without
 from partnerml.features._folds import Request
 from partnerml.features._sums import Kinds, Sums, Totals, columns
 
@@ -95,8 +95,7 @@ class History:
         for sums in self.sums:
             sums.enter(segment.start // BLOCK_DAYS)
             if late is not None:
-                rows = _of_days(late, segment)
-                rows = taken(rows, rows["kind"] % 2 == 1) if sums.totals == OWN else rows
+                rows = counted(_of_days(late, segment), sums.totals)
                 sums.add(sums.places.put(rows), segment, repeated=True)
             if deals is not None:
                 rows = _of_days(deals, segment)

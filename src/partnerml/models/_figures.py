@@ -1,4 +1,4 @@
-"""Figures of reasons as people say them: levels by what they stand for, shares in percent, money without decimals."""
+"""Figures of reasons as people say them: levels by what they stand for, shares in percent, large amounts rounded."""
 
 from __future__ import annotations
 

@@ -108,7 +108,8 @@ class Decision:
     policy : str
     model_version, snapshot_id : str
     prices_id : str or None
-        Prices that were found after the snapshot was published; None = those of the snapshot.
+        Prices that were found after the snapshot was published; None = those of the snapshot, which are 0 where it was
+        published.
     decided_at : datetime
         UTC.
     seed : int

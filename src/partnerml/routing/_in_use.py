@@ -30,6 +30,8 @@ class InUse:
     ----------
     opened : Opened
     book : PriceBook
+    prices : Prices or None
+        Those that were found last, in the unit of this objective or not.
     """
 
     def __init__(self, snapshot: Snapshot, *, source: Path | None, reasons: bool) -> None:
@@ -38,14 +40,14 @@ class InUse:
         # looking for a snapshot takes seconds, and routing does not wait for it
         self._looking = threading.Lock()
         self._ahead: set[str] = set()  # snapshots of later than now that were told of
-        self._prices: Prices | None = None
+        self.prices: Prices | None = None
         self._seen: Prices | None = None  # those published when it looked last
         self.opened = self._with_prices(Opened.of(snapshot, reasons=reasons))
 
     @property
     def unpriced(self) -> bool:
         """Whether no prices were found for these snapshots and their objective: all are 0."""
-        found, snapshot = self._prices, self.opened.snapshot
+        found, snapshot = self.prices, self.opened.snapshot
         fits = found is not None and found.objective == snapshot.config.objective
         return not fits and not snapshot.prices.any()
 
@@ -75,7 +77,7 @@ class InUse:
             if publish:
                 self.book.publish(found)
                 self._seen = found
-            self._prices = found
+            self.prices = found
             self.opened = self._priced(self.opened)
 
     def checked(self, moment: dt.datetime) -> Opened:
@@ -107,12 +109,12 @@ class InUse:
         if self.source is not None and self.source.is_file():
             published = self.book.published()
             if published != self._seen:
-                self._seen = self._prices = published
+                self._seen = self.prices = published
         return self._priced(opened)
 
     def _priced(self, opened: Opened) -> Opened:
         """Return a snapshot with the prices that were found last, if they are in the unit of its objective."""
-        prices = self.book.fitting(self._prices, opened.config.objective)
+        prices = self.book.fitting(self.prices, opened.config.objective)
         if prices is not None:
             return opened.priced_by(prices, self.book)
         return opened if opened.way.prices_id is None else opened.as_published()

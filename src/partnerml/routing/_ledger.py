@@ -263,6 +263,18 @@ class Ledger:
         with self._database.reading() as connection:
             return str(queries.find_decision(connection, decision_id).document)
 
+    def vector(self, decision_id: str) -> Vector | None:
+        """Return who a policy chose from; None if nobody was ranked, or the lead has been forgotten.
+
+        Raises
+        ------
+        InputError
+            If there is no decision of that id.
+        """
+        with self._database.reading() as connection:
+            row = queries.find_decision(connection, decision_id)
+            return None if row.forgotten else _vector(connection, row.seq)
+
     def state_at(self, decision_id: str) -> State:
         """Return what a decision was made of, as it was then.
 
@@ -279,7 +291,6 @@ class Ledger:
                     "(`partnerml forget`); what was counted is still there"
                 )
             moment = moment_of(row.decided_at)
-            packed = connection.execute(queries.VECTOR, {"of_decision": row.seq}).scalar()
             had = connection.execute(queries.HAD, {"of_lead": row.lead, "before": row.number}).scalars()
             return State(
                 decision_id=row.decision_id,
@@ -292,7 +303,7 @@ class Ledger:
                 matches=_matches(connection, row.matches),
                 credit=_credit(connection, row.after_credit),
                 fold=queries.folded(connection, moment, last=row.after_entry),
-                vector=None if packed is None else Vector.unpacked(packed),
+                vector=_vector(connection, row.seq),
             )
 
     def history(self, lead_id: str | None = None, *, now: Moment | None = None) -> pd.DataFrame:
@@ -415,6 +426,11 @@ class Ledger:
 def _until(now: Moment | None) -> int:
     """Return a moment as the ledger stores it; later than all of them where none is given."""
     return _EVER if now is None else micros(zoned(now, name="now"))
+
+
+def _vector(connection: Any, decision: int) -> Vector | None:
+    packed = connection.execute(queries.VECTOR, {"of_decision": decision}).scalar()
+    return None if packed is None else Vector.unpacked(packed)
 
 
 def _matches(connection: Any, stored: str | None) -> list[Match]:

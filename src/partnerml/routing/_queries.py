@@ -139,7 +139,7 @@ HOLDERS = sa.select(offers.lead, offers.partner_id, offers.outcome, offers.close
     offers.lead.in_(bindparam("those", expanding=True)), offers.status.in_(HOLDING)
 )
 _later, _original = tables.decisions.alias().c, tables.leads.alias()
-IS_LAST = ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number)
+_IS_LAST = ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number)
 
 
 def was_last(by_then: Any) -> Any:
@@ -158,7 +158,7 @@ LATEST = (
 WAITING = (
     sa.select(leads.lead_id)
     .select_from(tables.decisions.join(tables.leads))
-    .where(tables.WAITS, IS_LAST)
+    .where(tables.WAITS, _IS_LAST)
     .order_by(decisions.lead)
 )
 # leads that are others come again: whose, as far as the ledger knows it, and who had that one then
@@ -168,7 +168,7 @@ DUPLICATES = (
     .where(
         decisions.lead.in_(bindparam("those", expanding=True)),
         decisions.status == "duplicate",
-        IS_LAST,
+        _IS_LAST,
     )
 )
 PAYLOADS = sa.select(leads.lead_id, leads.payload).where(leads.lead_id.in_(bindparam("those", expanding=True)))

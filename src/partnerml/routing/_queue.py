@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from partnerml.routing import _schema as tables
-from partnerml.routing._decision import FALLBACK, WAITING
+from partnerml.routing._decision import FALLBACK, Decision
 from partnerml.routing._history import moments
 from partnerml.routing._queries import was_last
 
@@ -44,15 +44,15 @@ def queue(connection: sa.Connection, *, by_then: int) -> pd.DataFrame:
 
     rows = []
     for row in connection.execute(_QUEUE, {"by_then": by_then}):
-        document, payload = json.loads(row.document), json.loads(row.payload)
+        decision, payload = Decision.from_json(row.document), json.loads(row.payload)
         rows.append(
             {
                 "lead_id": row.lead_id,
                 "since": row.decided_at,
-                "why": document["why"],
-                "waits": document["evidence"] == WAITING,
+                "why": decision.why,
+                "waits": decision.waits,
                 "asked": row.asked,
-                "decision_id": document["decision_id"],
+                "decision_id": decision.decision_id,
                 "created_at": row.created_at,
                 **{name: payload.get(name) for name in _OF_LEAD},
             }

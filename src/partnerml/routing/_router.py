@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from partnerml.config import RoutingConfig
     from partnerml.routing._batch import Batch
     from partnerml.routing._past import Past
+    from partnerml.routing._pricing import Prices
     from partnerml.routing._turn import Latest, Turn
 
 _logger = logging.getLogger("partnerml")
@@ -120,6 +121,11 @@ class Router:
     def unpriced(self) -> bool:
         """Whether no prices were found for these snapshots and their objective: all are 0, and nothing is held back."""
         return self._in_use.unpriced
+
+    @property
+    def prices(self) -> Prices | None:
+        """The prices that were found last, by this router or published; None if there are none."""
+        return self._in_use.prices
 
     def refresh(self) -> bool:
         """Follow ``current``, and the prices beside it; a call that has begun ends with what it began with.

@@ -201,8 +201,6 @@ def asking(areas: Territories, unknown: frozenset[str]) -> Territories:
         asks["region"] = nobody_asks
     if _POSTAL in unknown:
         asks["prefix"] = nobody_asks
-    if _POINT in unknown:
-        asks["circle"] = np.zeros(n, dtype=bool)
     if _VERTICAL in unknown:
         asks["verticals"] = Lists.of(nobody_asks[:0], nobody_asks[:0], n)
-    return dataclasses.replace(areas, **asks)
+    return dataclasses.replace(areas.without_circles() if _POINT in unknown else areas, **asks)

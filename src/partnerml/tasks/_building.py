@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from partnerml.errors import ConfigError
 from partnerml.features import Catalogue, CellStore
+from partnerml.manifests import hash_of
 from partnerml.moments import Moment
 from partnerml.moments import moment as moment_of
 from partnerml.tasks._choosing import described
@@ -185,5 +186,5 @@ def _mapping_of_events(config: Config) -> str:
     for block in blocks:
         for column in (block.get("columns") or {}).values():
             if isinstance(column.get("values"), str):
-                column["values"] = hashlib.sha256(Path(column["values"]).read_bytes()).hexdigest()
+                column["values"] = hash_of(Path(column["values"]))
     return hashlib.sha256(json.dumps(blocks, sort_keys=True).encode()).hexdigest()[:16]

@@ -99,7 +99,7 @@ def _build(eco: Ecosystem, task: Task, rows: Rows) -> Dataset:
     data = build_labelled_accounts(
         eco, catalogue=rows.catalogue, population=task.population, label=task.label, until=rows.until
     )
-    if _resolved(eco, task).label.dated:
+    if task.label.resolved(eco).dated:
         return data.where(data.as_of < pd.Timestamp(rows.moments[-1]))
     return data
 
@@ -128,7 +128,7 @@ KIND = Kind(
     catalogue=lambda eco, task, before: default_catalogue(eco, before=before, task="propensity"),
     missing=_missing,
     # who looks like a partner does not change for want of newer rows
-    timeless=lambda eco, task: not _resolved(eco, task).label.dated,
+    timeless=lambda eco, task: not task.label.resolved(eco).dated,
     resolved=_resolved,
     snapshots=True,
 )
