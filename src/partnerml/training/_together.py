@@ -7,19 +7,14 @@ cards and the registry are one task after the other, in the order in which they 
 from __future__ import annotations
 
 import contextlib
-import logging
-import logging.handlers
-import multiprocessing
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partnerml.errors import ConfigError, InputError
 from partnerml.moments import Moment
+from partnerml.processes import BrokenProcessPool, check_jobs, workers
 from partnerml.progress import Lines, Progress
 from partnerml.training import _train
 from partnerml.training._run import Outcome, entered, registry_of, run
@@ -31,8 +26,6 @@ if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
     from partnerml.tasks import Task
     from partnerml.training._recipe import Trained
-
-_logger = logging.getLogger("partnerml")
 
 
 def run_all(
@@ -68,8 +61,7 @@ def run_all(
     InputError
         If a process was killed, by the system for want of memory, say, or could not begin.
     """
-    if jobs < 1:
-        raise ConfigError(f"jobs must be at least 1, got {jobs}")
+    check_jobs(jobs)
     progress = progress or Progress.silent()
     jobs = min(jobs, len(tasks))
     if jobs > 1 and (trials or eco.config.features.cells):
@@ -100,41 +92,9 @@ def run_all(
 @contextlib.contextmanager
 def _apart(config: Config, jobs: int) -> Iterator[Any]:
     """Open processes, and give a function that submits a task to them; none is left behind."""
-    # not forked: DuckDB and OpenMP have threads, which a fork leaves in no state to go on
-    context = multiprocessing.get_context("spawn")
     config.spill.mkdir(parents=True, exist_ok=True)
-    with _handed_on(context) as records, tempfile.TemporaryDirectory(dir=config.spill, prefix="jobs-") as spill:
-        before = set(multiprocessing.active_children())
-        about = records, _logger.getEffectiveLevel()
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=about) as pool:
-            try:
-                yield lambda task, **more: pool.submit(_made, _spilling(config, Path(spill) / task.name), task, **more)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for child in set(multiprocessing.active_children()) - before:
-                    child.kill()
-                raise
-
-
-@contextlib.contextmanager
-def _handed_on(context: Any) -> Iterator[Any]:
-    """Give a queue of log records for other processes, and log here what comes."""
-    try:
-        manager = context.Manager()
-    except EOFError as error:
-        raise InputError(
-            "jobs: no process could be begun; a script that trains several tasks at the same time must do so below "
-            '`if __name__ == "__main__":`, since each process imports it'
-        ) from error
-    # a queue that others write through a process of its own: one that is killed while it writes would lock it for all
-    with manager:
-        records = manager.Queue()
-        listener = logging.handlers.QueueListener(records, _Told())
-        listener.start()
-        try:
-            yield records
-        finally:
-            listener.stop()
+    with tempfile.TemporaryDirectory(dir=config.spill, prefix="jobs-") as spill, workers(jobs) as pool:
+        yield lambda task, **more: pool.submit(_made, _spilling(config, Path(spill) / task.name), task, **more)
 
 
 def _shared(eco: Ecosystem, jobs: int) -> Config:
@@ -151,24 +111,6 @@ def _shared(eco: Ecosystem, jobs: int) -> Config:
 def _spilling(config: Config, folder: Path) -> Config:
     """Return a configuration with a spill folder of its own: what DuckDB spills has the same names in every process."""
     return config.model_copy(update={"engine": config.engine.model_copy(update={"spill": str(folder)})})
-
-
-class _Told(logging.Handler):
-    """Hands on what other processes log."""
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Log it here."""
-        logging.getLogger(record.name).handle(record)
-        return True
-
-
-def _begin(records: Any, level: int) -> None:
-    """Prepare a process: what it logs is told by the one that started it, which also ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logger = logging.getLogger("partnerml")
-    logger.setLevel(level)
-    logger.propagate = False
-    logger.addHandler(logging.handlers.QueueHandler(records))
 
 
 def _made(config: Config, task: Task, *, until: Moment | None, seed: int) -> tuple[Trained, dt.datetime]:
