@@ -66,6 +66,13 @@ def test_without_any_end_of_a_kind():
     assert only_won.chances(index, np.full(500, 10.0)).mean() == pytest.approx(0.5, abs=0.1)
 
 
+def test_nobody_may_be_left_to_ask_about():
+    _, index, _, day, wins = ends(500, seed=3)
+    won, lost = (np.where(kind, day, np.nan) for kind in (wins, ~wins))
+    model = Maturing(HORIZON).fit(index, won, lost, np.full(len(index), 400.0))
+    assert model.chances(np.zeros(0), np.zeros(0)).shape == (0,)
+
+
 def test_rows_that_have_ended_stand_for_all_of_their_age():
     rng, _, _, day, wins = ends(30_000, seed=4)
     follow = rng.uniform(0, 400, len(day))

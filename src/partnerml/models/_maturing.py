@@ -144,7 +144,8 @@ class Maturing:
     def _survival(self, hazard: DiscreteTimeHazard | None, index: ArrayLike) -> Array:
         """Return the log of the share of each row that has not ended so by the days 0 and `_grid`, shape (n, m)."""
         values, row = np.unique(np.asarray(index, dtype=np.float64), return_inverse=True)
-        if hazard is None:
+        # nobody may be left to ask about: all leads came at once, and all of them are mature
+        if hazard is None or not len(row):
             return np.zeros((len(row), _STEPS + 1))
         curve = hazard.cumulative(pd.DataFrame({_INDEX: values}), self._grid.tolist())
         survival = np.log1p(-np.minimum(curve, 1.0 - 1e-12))
