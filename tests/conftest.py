@@ -1,8 +1,16 @@
 """One small synthetic ecosystem and the model trained on it, shared by the tests that need the whole path."""
 
 import datetime as dt
+import os
+from pathlib import Path
 
 import pytest
+
+# Workers share the processors: a thread that waits for another lets go of its own instead of spinning, which takes
+# many times as long where there are more threads than processors. Read when the libraries load, so before they do.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+
 from threadpoolctl import threadpool_limits
 
 from partnerml import Ecosystem, score, tasks
@@ -15,11 +23,22 @@ from partnerml.training._train import finished
 
 UNTIL = dt.datetime(2025, 9, 1, tzinfo=dt.UTC)
 END = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+FOLDERS = pytest.StashKey[dict[Path, pytest.Dir]]()
 
 
 def pytest_collection_modifyitems(items):
     """Begin with the tests that share a model or a session: the longest at the end would leave a worker idle."""
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collect_directory(path, parent):
+    """Keep one node for each folder: pytest 9.1 ties the fixtures of a conftest to the first, and makes another for
+    each file beside the folder that the command names."""
+    nodes = parent.session.stash.setdefault(FOLDERS, {})
+    if path not in nodes:
+        nodes[path] = pytest.Dir.from_parent(parent, path=path)
+    return nodes[path]
 
 
 @pytest.fixture(scope="session")

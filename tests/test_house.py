@@ -58,3 +58,11 @@ def test_no_file_names_a_path_of_a_machine():
         and named.search(path.read_text(errors="ignore"))
     ]
     assert found == []
+
+
+def test_a_folder_of_tests_is_one_node_whatever_the_command_names(request):
+    """Else the fixtures of its conftest are lost to the files that are named after another's beside the folder."""
+    tests = request.node.getparent(pytest.Dir)
+    assert tests.path == ROOT / "tests"
+    first, second = (tests.ihook.pytest_collect_directory(path=tests.path / "routing", parent=tests) for _ in range(2))
+    assert first is second
