@@ -2,17 +2,16 @@
 
 A synthetic world is simulated, a close model trained on it, and a snapshot made as publishing makes it. Its leads are
 routed as if they all came the next day, without the accounts that would make some of them duplicates. In the second
-world nobody holds a place exclusively, so that far more partners may get each lead. One thread; CPU seconds are what a
-busy machine changes least.
+world nobody holds a place exclusively, so that far more partners may get each lead. Candidates are looked for on one
+thread, and by several processes; CPU seconds are what a busy machine changes least.
 
-    python benchmarks/routing_batch.py [--partners 10000] [--leads 100000] [--written 5000] [--model FOLDER]
+    python benchmarks/routing_batch.py [--partners 10000] [--leads 100000] [--written 5000] [--jobs 2] [--model FOLDER]
         [--snapshot FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime as dt
 import os
 import resource
@@ -29,13 +28,14 @@ import numpy as np
 from _harness import table, verdict
 from routing_online import AS_OF, SEED, given, prepare
 
+from partnerml.config import RuleConfig
 from partnerml.progress import Progress
 from partnerml.routing import Lead, Router, Snapshot
 from partnerml.routing._assign import CHUNK, gathered
 from partnerml.routing._auction import solve
-from partnerml.routing._batch import Candidates
+from partnerml.routing._candidates import candidates
 from partnerml.routing._certificate import Problem
-from partnerml.routing._looked import Looking, looked_at
+from partnerml.routing._looked import looked_at
 from partnerml.routing._opened import Opened
 from partnerml.routing._situation import Load
 from partnerml.synthetic import simulate
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--partners", type=int, default=10_000)
     parser.add_argument("--leads", type=int, default=100_000)
     parser.add_argument("--written", type=int, default=5_000, help="how many decisions are written on SQLite")
+    parser.add_argument("--jobs", type=int, default=2, help="how many processes look for candidates")
     parser.add_argument("--model", type=Path, help="a saved model of this world, or where to save it")
     parser.add_argument("--snapshot", type=Path, help="a snapshot of this world")
     asked = parser.parse_args()
@@ -68,11 +69,12 @@ def main() -> None:
     leads = leads_of(asked.partners, asked.leads)
     print(f"seed {SEED}, {len(snapshot):,} partners, {len(leads):,} leads, one thread", flush=True)
     published = Opened.of(snapshot, reasons=False)
-    rules = [rule for rule in published.way.rules if not rule.narrows]
-    open_to_all = dataclasses.replace(published, way=dataclasses.replace(published.way, rules=rules))
+    off = {rule.name: RuleConfig(enabled=False) for rule in published.way.rules if rule.narrows}
+    config = snapshot.config.model_copy(update={"rules": {**snapshot.config.rules, **off}})
+    open_to_all = Opened.of(snapshot.ruled_by(config), reasons=False)
     rows, said = [], []
     for name, opened in (("as published", published), ("nobody exclusive", open_to_all)):
-        more, words = compare(name, opened, leads)
+        more, words = compare(name, opened, leads, asked.jobs)
         rows += more
         said += words
         print(table(("what", "seconds", "CPU", "CPU ms a lead"), more), flush=True)
@@ -90,31 +92,40 @@ def leads_of(partners: int, n: int) -> list[Lead]:
     ]
 
 
-def compare(name: str, opened: Opened, leads: Sequence[Lead]) -> tuple[list[tuple[str, ...]], list[str]]:
+def compare(name: str, opened: Opened, leads: Sequence[Lead], jobs: int) -> tuple[list[tuple[str, ...]], list[str]]:
     """Return rows of the table for one world, and what is said of it."""
     load, config = Load.none(len(opened.snapshot)), opened.config.batch
     few = leads[:: max(1, len(leads) // ALONE)]
     alone, _ = timed(lambda: [looked_at(opened.situation(lead, NOW, load), opened.way) for lead in few])
     before = peak()
-    candidates = Candidates(Looking(opened, load, moment=NOW), leads, config.candidates)
-    many, (cols, worth) = timed(
-        lambda: gathered(len(leads), candidates, width=config.candidates, chunk=CHUNK, progress=Progress.silent())
-    )
+    one, (cols, worth, eligible) = timed(lambda: found_of(opened, load, leads, 1))
     grown = peak() - before
+    many, again = timed(lambda: found_of(opened, load, leads, jobs))
+    for ours, theirs in zip((cols, worth, eligible), again, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     room = opened.way.capacity.free(load, np.arange(len(opened.snapshot)))
     auction, solved = timed(lambda: solve(Problem.of(cols, worth, room), gap=config.gap))
-    eligible = np.array([seen.n_eligible for seen in candidates])
     rows = [
         (f"{name}: candidates, {len(few):,} leads alone", *alone.told(len(few))),
-        (f"{name}: candidates, {len(leads):,} leads together", *many.told(len(leads))),
+        (f"{name}: candidates, {len(leads):,} leads together", *one.told(len(leads))),
+        (f"{name}: the same by {jobs} processes", *many.told(len(leads))),
         (f"{name}: auction", *auction.told(len(leads))),
     ]
     said = [
         f"{name}: {np.mean(eligible):,.0f} eligible (mean), {np.median(eligible):,.0f} (median), {eligible.max():,} at "
-        f"most; memory grew by {grown:.2f} GB; {verdict(many.clock, SECONDS, 's of candidates and scores')}; "
+        f"most; memory grew by {grown:.2f} GB; {verdict(one.clock, SECONDS, 's of candidates and scores')}; "
+        f"{verdict(many.clock, SECONDS, f's by {jobs} processes')}; "
         f"{solved.certificate.given:,} given out, gap {solved.certificate.gap:.1e}"
     ]
     return rows, said
+
+
+def found_of(opened: Opened, load: Load, leads: Sequence[Lead], jobs: int) -> tuple[Any, Any, Any]:
+    """Return candidates of leads, their worth, and how many are eligible."""
+    silent, width = Progress.silent(), opened.config.batch.candidates
+    with candidates(opened, load, leads, moment=NOW, jobs=jobs) as looked:
+        cols, worth = gathered(len(leads), looked, width=width, chunk=CHUNK, progress=silent)
+    return cols, worth, np.array([seen.n_eligible for seen in looked])
 
 
 def written(snapshot: Snapshot, leads: Sequence[Lead]) -> tuple[str, ...]:
@@ -128,10 +139,15 @@ def written(snapshot: Snapshot, leads: Sequence[Lead]) -> tuple[str, ...]:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Took, Any]:
-    """Return what something took, and what it returned."""
-    clock, cpu = time.perf_counter(), time.process_time()
+    """Return what something took, processes that it started and ended included, and what it returned."""
+    clock, used = time.perf_counter(), cpu()
     found = work()
-    return Took(time.perf_counter() - clock, time.process_time() - cpu), found
+    return Took(time.perf_counter() - clock, cpu() - used), found
+
+
+def cpu() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def peak() -> float:

@@ -261,6 +261,18 @@ def test_a_batch_is_given_out_at_once(config):
     assert pd.read_parquet(out).equals(frame)
 
 
+def test_several_jobs_are_for_a_batch(config):
+    pytest.importorskip("numba")
+    file, out = leads(config.parent, [a_lead(n) for n in range(3)]), config.parent / "decisions.jsonl"
+    command = ("route", "-c", config, "--leads", file, "--out", out, *NOW, "--jobs", "2")
+    done = partnerml(*command)
+    assert done.exit_code == 2
+    assert "--jobs is for a batch" in done.stderr
+    assert not out.exists()
+    # fewer than one chunk: no other process is begun
+    assert told(*command, "--mode", "batch")["batch"]["given"] == 3
+
+
 def test_a_dry_run_goes_by_the_rules_of_the_configuration_and_writes_nothing_else(config):
     file, out = leads(config.parent, [a_lead(n) for n in range(4)]), config.parent / "would.csv"
     command = ("route", "-c", config, "--leads", file, "--out", out, *NOW, "--dry-run")

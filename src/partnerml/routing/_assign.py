@@ -15,7 +15,7 @@ from partnerml.progress import Progress
 from partnerml.routing._certificate import NOBODY, Columns, Problem
 from partnerml.routing._shares import Group, Share
 
-CHUNK = 2_000
+CHUNK = 1_024  # leads that are looked at together: their candidates take some MB
 CandidatesOf = Callable[[slice], tuple[Any, Any]]
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from partnerml.progress import Progress
-from partnerml.routing._assign import assign
+from partnerml.routing._assign import CHUNK, assign
+from partnerml.routing._candidates import candidates
 from partnerml.routing._decide import (
     Case,
     Considered,
@@ -30,7 +31,6 @@ from partnerml.routing._decide import (
 )
 from partnerml.routing._decision import ASSIGNED, BATCH, Decision, statuses
 from partnerml.routing._left_over import within
-from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._opened import groups_of
 from partnerml.routing._precedence import precedence
 from partnerml.routing._pricing import PriceBook, id_of_prices
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from partnerml.pairs._arrays import Floats
     from partnerml.routing._lead import Lead
     from partnerml.routing._ledger import Ledger
+    from partnerml.routing._looked import Looked
     from partnerml.routing._opened import Opened
     from partnerml.routing._turn import Turn
 
@@ -95,24 +96,6 @@ class Batch:
         }
 
 
-class Candidates:
-    """Who may get the leads, and what that is worth before prices."""
-
-    def __init__(self, looking: Looking, leads: Sequence[Lead], width: int) -> None:
-        self._looking, self._leads, self._width = looking, leads, width
-        self._finds: list[Finds] = []
-
-    def __call__(self, part: slice) -> tuple[Any, Floats]:
-        """Return rows of partners (-1 = none) and utilities of some leads, both of shape (n, candidates)."""
-        found = Finds(self._looking.at(self._leads[part]), self._width)
-        self._finds.append(found)
-        return found.rows, found.worth
-
-    def __iter__(self) -> Iterator[Looked]:
-        """Return what was found of each lead, in their order."""
-        return itertools.chain.from_iterable(self._finds)
-
-
 def assign_all(
     ledger: Ledger,
     opened: Opened,
@@ -122,6 +105,7 @@ def assign_all(
     book: PriceBook,
     progress: Progress | None = None,
     dry_run: bool = False,
+    jobs: int = 1,
 ) -> Batch:
     """Give out leads so that the sum of their utilities is highest, and write the decisions.
 
@@ -137,9 +121,13 @@ def assign_all(
     progress : Progress, optional
     dry_run : bool
         Whether nothing is written, neither decisions nor prices.
+    jobs : int
+        How many processes look for candidates.
 
     Raises
     ------
+    ConfigError, InputError
+        If several processes cannot look for candidates; see `partnerml.routing._candidates`.
     DataError
         If a lead came before with another payload.
     MissingExtraError
@@ -151,14 +139,14 @@ def assign_all(
     free = _free(ledger, opened, leads, moment=moment)
     fold, credit = ledger.standing(now=moment, capacity=opened.way.capacity)
     load = fold.load(opened.way.capacity, moment)
-    candidates = Candidates(Looking(opened, load, moment=moment), free, opened.config.batch.candidates)
     room = opened.way.capacity.free(load, np.arange(len(opened.snapshot)))
     groups = groups_of(opened.snapshot)
-    solved = assign(len(free), candidates, room, opened.config.batch, groups=groups, progress=progress)
+    with candidates(opened, load, free, moment=moment, jobs=jobs, chunk=CHUNK) as looked:
+        solved = assign(len(free), looked, room, opened.config.batch, groups=groups, progress=progress, chunk=CHUNK)
     prices_id = id_of_prices(solved.price) if dry_run else book.keep(solved.price)
     together = Together(fold.seq, len(free), solved.price, prices_id)
     # in the order of the leads, one at a time: what was found is kept in few bytes until then
-    chosen = (Chosen(int(row), seen, together) for row, seen in zip(solved.partner, candidates, strict=True))
+    chosen = (Chosen(int(row), seen, together) for row, seen in zip(solved.partner, looked, strict=True))
     asked = {lead.lead_id for lead in free}
     each = [(lead, lead.lead_id in asked) for lead in leads]
     kept: _Kept = Written(ledger, opened, moment)

@@ -459,7 +459,13 @@ class Router:
     # many leads
 
     def assign(
-        self, leads: Leads, *, now: Moment | None = None, progress: Progress | None = None, dry_run: bool = False
+        self,
+        leads: Leads,
+        *,
+        now: Moment | None = None,
+        progress: Progress | None = None,
+        dry_run: bool = False,
+        jobs: int = 1,
     ) -> Batch:
         """Give out many leads at once, so that the sum of their utilities is highest, and write the decisions.
 
@@ -473,6 +479,10 @@ class Router:
         progress : Progress, optional
         dry_run : bool
             Whether to tell who would get what, and write nothing.
+        jobs : int
+            How many processes look for candidates, each with a snapshot of its own; what comes out is the same. They
+            take seconds to begin: worth it from about 10,000 leads. A script that asks for several must guard what it
+            runs by ``if __name__ == "__main__":``, since each process imports it.
 
         Returns
         -------
@@ -483,6 +493,10 @@ class Router:
         ------
         DataError
             If a row is no lead, an id comes twice, or a lead came before with another payload; nothing is written.
+        ConfigError
+            If `jobs` is below 1, or more than 1 with a scorer or rule that cannot be given to other processes.
+        InputError
+            If one of these processes was killed or could not begin; nothing is written.
         MissingExtraError
             If numba is not installed.
         """
@@ -498,6 +512,7 @@ class Router:
             book=self._in_use.book,
             progress=progress,
             dry_run=dry_run,
+            jobs=jobs,
         )
 
     def reprice(

@@ -79,6 +79,11 @@ def _added_names() -> tuple[str, ...]:
     return tuple(sorted({*_ADDED, *metadata.entry_points(group=ENTRY_POINTS).names}))
 
 
+def registered(config: RoutingConfig) -> tuple[Rule, ...]:
+    """Return the rules that a configuration names and `register_rule` has made known in this process."""
+    return tuple(_ADDED[name] for name in dict.fromkeys((*config.order, *config.rules)) if name in _ADDED)
+
+
 def rules_of(config: RoutingConfig) -> tuple[Rule, ...]:
     """Return the rules that a configuration asks, in its order; those that narrow come last.
 
