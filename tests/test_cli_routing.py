@@ -94,7 +94,7 @@ def test_leads_become_decisions_with_the_columns_of_the_contract(config):
         "Firm 1 (p1)",
         "the most likely to close of 3 eligible",
         "it is the lead l2 of 2026-06-01 come again",
-        "1 by deal_size left out; 3 left",
+        "3 are eligible; left out: 1 by deal_size",
         "answer with: partnerml respond offer-",
         "3 leads: 2 assigned, 1 duplicate",
         f"decisions: {out}",

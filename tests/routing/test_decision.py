@@ -42,7 +42,7 @@ def test_tells_itself_in_words(decision):
         "won 9 of 14 telecom deals and leads",
         "0 of 5 open leads",
         "next: p2, 40.0 % to win; chosen if worth 0.2 more\n",
-        "of 4 partners 4 left",
+        "of 4 partners 4 are eligible\n",
         "policy greedy",
     ):
         assert part in words
@@ -96,7 +96,7 @@ def test_a_funnel_is_told_once_and_one_partner_is_one():
     with Router.open(snapshot(1)) as router:
         lead = {"lead_id": "l1", "created_at": AS_OF.isoformat(), "excluded_partners": ["p0"]}
         words = router.route(lead, now=NOW).words()
-    assert words.count("of 1 partner 1 by exclusions left out; 0 left") == 1
+    assert words.count("of 1 partner none is eligible; left out: 1 by exclusions") == 1
 
 
 def test_a_partner_sees_its_own_facts_and_nobody_else(decision):

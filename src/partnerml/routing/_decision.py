@@ -279,13 +279,10 @@ def told(funnel: Sequence[Removed]) -> str:
     """Return a funnel in words: how many partners each rule removed."""
     if not funnel:
         return ""
-    start = funnel[0].removed + funnel[0].left
+    start, left = funnel[0].removed + funnel[0].left, funnel[-1].left
     steps = [f"{step.removed:,} by {step.rule}" for step in funnel if step.removed]
-    return (
-        f"of {counted(start, 'partner')} "
-        + (f"{', '.join(steps)} left out; " if steps else "")
-        + f"{funnel[-1].left:,} left"
-    )
+    eligible = f"{left:,} are" if left > 1 else "1 is" if left else "none is"
+    return f"of {counted(start, 'partner')} {eligible} eligible" + (f"; left out: {', '.join(steps)}" if steps else "")
 
 
 def counted(count: int, what: str) -> str:
