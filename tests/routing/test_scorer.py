@@ -117,14 +117,18 @@ def test_what_is_kept_of_some_leads_changes_no_bit_of_others(published, leads, h
 def test_of_very_many_partners_nothing_is_found_beforehand(monkeypatch, published, leads, held):
     rows = np.arange(1, len(published), 3)
     cases = [situation(published, row, held) for _, row in leads.iterrows()]
-    kept = [(published.scorer.score(case, rows).p, [facts(case, row) for row in rows]) for case in cases]
-    asked = []
+    scorer, asked = published.scorer, []
+    kept = [
+        (scorer.score(case, rows).p, scorer.glance(case, rows), [facts(case, row) for row in rows]) for case in cases
+    ]
     for module in (_scorer, _words):
         monkeypatch.setattr(module, "FEW_ENOUGH", len(published) - 1)
-    monkeypatch.setattr(published.scorer._quick, "kept", lambda *given: asked.append(given))
+    monkeypatch.setattr(scorer._quick, "kept", lambda *given: asked.append(given))
+    monkeypatch.setattr(scorer._meetings, "remembered", lambda *given: asked.append(given))
     monkeypatch.setattr(cases[0].index.told, "get", lambda *given: asked.append(given))
-    for case, (p, words) in zip(cases, kept, strict=True):
-        np.testing.assert_array_equal(published.scorer.score(case, rows).p, p)
+    for case, (p, glance, words) in zip(cases, kept, strict=True):
+        np.testing.assert_array_equal(scorer.score(case, rows).p, p)
+        np.testing.assert_array_equal(scorer.glance(case, rows), glance)
         assert [facts(case, row) for row in rows] == words
     assert not asked
 

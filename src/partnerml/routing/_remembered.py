@@ -17,7 +17,7 @@ class Sized(Protocol):
 
 Held = TypeVar("Held", bound=Sized)
 # What a word of a lead says of all partners is found at its first lead: of more partners than this that lead would wait
-# for 25 ms and more, to save the next ones one or two.
+# for 15 ms and more, to save the next ones one or two.
 FEW_ENOUGH = 1 << 15
 _MOST = 1 << 25  # numbers that are remembered: 256 MB
 

@@ -246,7 +246,10 @@ class ModelScorer:
         found: Floats = additive.base[rows]
         for kind, places in meetings.kinds.items():
             effect = functools.partial(_added, additive, places)
-            found += meetings.remembered("glance", kind, situation, effect)[rows]
+            if len(self.known) > FEW_ENOUGH:
+                found += effect(meetings.block(kind, situation).take(rows, axis=0))
+            else:
+                found += meetings.remembered("glance", kind, situation, effect)[rows]
         return found + _added(additive, self._telling, meetings.values_here(situation, rows, self._telling))
 
     @functools.cached_property
