@@ -29,10 +29,13 @@ def refusal(tree: dict, *overrides: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["olist", "nightly", "synthetic"])
-def test_shipped_configurations_load_and_read_back(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "task", "days"),
+    [("olist", "churn", 90), ("olist_routing", "close", 21), ("nightly", "churn", 90), ("synthetic", "churn", 90)],
+)
+def test_shipped_configurations_load_and_read_back(name: str, task: str, days: int) -> None:
     config = Config.load(CONFIGS / f"{name}.yaml")
-    assert tasks.configured(config, "churn").horizon_days == 90
+    assert tasks.configured(config, task).horizon_days == days
     assert Config.from_dict(json.loads(json.dumps(config.resolved()))) == config
 
 

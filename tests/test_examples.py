@@ -107,6 +107,27 @@ def test_olist(tmp_path: Path) -> None:
     assert "the five with the most revenue at risk" in told
 
 
+def test_olist_routing_without_the_data_says_where_to_get_it(tmp_path: Path) -> None:
+    told = run("olist_routing.py", "no-such-folder", folder=tmp_path)
+    assert "kaggle.com/olistbr" in told
+
+
+@pytest.mark.slow
+def test_olist_routing(tmp_path: Path) -> None:
+    if not OLIST.is_dir():
+        pytest.skip("the Olist files are not beside the checkout")
+    told = run("olist_routing.py", folder=tmp_path)
+    assert re.search(r"^one by one: (\d+) of \1 orders go to \d+ sellers$", told, re.MULTILINE)
+    assert re.search(r"^why not [0-9a-f]{32}: \d+ of \d+ leads this week$", told, re.MULTILINE)
+    assert re.search(r"^why not [0-9a-f]{32}: it left on 201[78]-", told, re.MULTILINE)
+    assert re.search(r"^as a batch: ([\d,]+) of \1 orders go to", told, re.MULTILINE)
+    # that those with the best chance sell, and that this is no news of all who might have had the order
+    (best, sold), (all_said, all_sold) = re.findall(r"  (0\.\d{3})  (0\.\d{3})$", told, re.MULTILINE)
+    assert float(sold) > float(all_sold) + 0.3
+    assert abs(float(best) - float(sold)) < 0.1
+    assert abs(float(all_said) - float(all_sold)) < 0.1
+
+
 def test_every_example_is_tested() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}"' not in source] == []
