@@ -13,6 +13,9 @@ from partnerml.errors import InputError
 from partnerml.synthetic import SyntheticEcosystem, _world, simulate
 from partnerml.synthetic._truth import _ends_in_time
 
+# the world of four thousand partners is made once
+pytestmark = pytest.mark.xdist_group("truth")
+
 AS_OF = tuple(
     dt.datetime(year, month, 1, tzinfo=dt.UTC) for year, month in ((2024, 11), (2025, 2), (2025, 5), (2025, 8))
 )

@@ -38,6 +38,8 @@ from partnerml.training._tuning import (
     tuned,
 )
 
+# one process makes the search that most of these look at
+pytestmark = pytest.mark.xdist_group("tuned")
 GAP = pd.Timedelta(days=90)
 TRIALS = 10
 

@@ -23,6 +23,8 @@ from partnerml.models._artifact import load_model
 from partnerml.models._registry import Registry
 from partnerml.models._run_record import flat, run_metrics, run_parameters
 
+pytestmark = pytest.mark.xdist_group("registry")
+
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory) -> Path:
