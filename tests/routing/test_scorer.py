@@ -14,13 +14,14 @@ from partnerml.errors import DataError
 from partnerml.features import Catalogue, build_pairs
 from partnerml.features._pair_outcomes import open_leads
 from partnerml.models import PeerRate, explain
-from partnerml.publishing import snapshot_of
+from partnerml.publishing import _features, snapshot_of
 from partnerml.routing import _scorer, _words
 from partnerml.routing._lead import Lead
 from partnerml.routing._meetings import Meetings, Memory
 from partnerml.routing._scorer import CallableScorer, ModelScorer, wanted
 from partnerml.routing._situation import Load, Situation
 from partnerml.routing._snapshot import Snapshot
+from partnerml.routing._snapshot_files import encode
 from partnerml.routing._words import facts
 
 pytestmark = pytest.mark.xdist_group("routing-close")
@@ -147,6 +148,35 @@ def test_reasons_are_those_of_the_model(close, published, leads, pairs, held):
             assert {reason["feature"] for reason in told} == set(effect)
             for reason in told:
                 np.testing.assert_allclose(reason["effect"], effect[reason["feature"]], rtol=0, atol=1e-12)
+
+
+def test_a_text_that_training_never_saw_is_named_as_the_scores_of_the_model_name_it(
+    eco, close, published, leads, pairs, held, tmp_path
+):
+    name, row, model = "partners__partner_type__trait__asof", leads.iloc[2], close.model
+    features = _features(eco, model, published.known, DAY)
+    features[name] = features[name].astype(object)
+    features.loc[[7, 9, 30], name] = ["consortium", "consortium", "co-op, Ltd."]
+    scorer = ModelScorer.of(model, published.known, features)
+    here = dataclasses.replace(published, scorer=scorer)
+    again = Snapshot.open(here.write(tmp_path))
+    assert name not in published.scorer.unseen
+    nothing = ModelScorer(model, published.known, published.scorer.codes)
+    assert "unseen.json" not in encode(dataclasses.replace(published, scorer=nothing))
+    mine = pairs.X[(pairs.keys["lead_id"] == row["lead_id"]).to_numpy()].reset_index(drop=True)
+    mine[name] = features[name].to_numpy()
+    typical = model.training["typical"]
+    expected = explain(model.contributions(mine), mine, dictionary=model.dictionary, typical=typical, top=99)
+    for partner, text in ((7, "consortium"), (9, "consortium"), (30, "co-op, Ltd."), (8, None)):
+        for snap in (here, again):
+            told = [reason["text"] for reason in snap.scorer.reasons(situation(snap, row, held), partner, 99)]
+            assert set(told) == {reason.text for reason in expected[partner]}
+            assert text is None or f"partner type: {text}" in told
+    rows = np.array([7, 30])
+    np.testing.assert_array_equal(*(snap.scorer.score(situation(snap, row, held), rows).p for snap in (here, again)))
+    np.testing.assert_allclose(
+        here.scorer.score(situation(here, row, held), rows).p, model.predict_proba(mine)[rows], rtol=0, atol=1e-12
+    )
 
 
 def test_who_handed_a_lead_in_has_it_in_its_facts_and_in_its_score(published, leads, held):

@@ -24,6 +24,7 @@ from partnerml.models._quick_parts import Effect, Framed, Indices, Known, Linear
 from partnerml.models._quick_trees import QuickTrees
 from partnerml.models._shrinkage import PeerRate
 
+Unseen = Mapping[str, Mapping[int, str]]
 AT_ONCE = 4_096  # rows whose trees fit into memory easily
 _SAMPLE = 256  # rows that effects are means over
 _BY_BAG = "by_bag"  # of a component that disagrees with itself
@@ -45,6 +46,25 @@ def coded(model: Model, peers: PeerRate | None, names: Sequence[str]) -> Columns
     return Columns(tuple(names), {name: tuple(sorted(set(values))) for name, values in texts.items() if values})
 
 
+def unseen_texts(columns: Columns, frame: pd.DataFrame, codes: Array) -> Unseen:
+    """Return the texts of a frame that no code stands for, by column and row; columns without any are left out.
+
+    Parameters
+    ----------
+    columns : Columns
+    frame : DataFrame of shape (n, at least len(columns.names))
+    codes : array, shape (n, len(columns.names))
+        What `columns` makes of the frame.
+    """
+    found = {}
+    for place in columns.text_positions:
+        name = columns.names[place]
+        rows = np.flatnonzero(np.isnan(codes[:, place]) & frame[name].notna().to_numpy())
+        if len(rows):
+            found[name] = dict(zip(rows.tolist(), map(str, frame[name].iloc[rows]), strict=True))
+    return found
+
+
 class QuickModel:
     """A model that scores rows of a matrix.
 
@@ -58,12 +78,21 @@ class QuickModel:
         The rows; a memory map will do.
     live : sequence of int
         The columns that are filled in when rows are asked for; they hold numbers.
+    unseen : mapping of str to mapping of int to str, optional
+        Texts that training never saw, by column and row: no code stands for them, and reasons name them.
     """
 
     def __init__(
-        self, model: Model, peers: PeerRate | None, columns: Columns, codes: Array, live: Sequence[int]
+        self,
+        model: Model,
+        peers: PeerRate | None,
+        columns: Columns,
+        codes: Array,
+        live: Sequence[int],
+        unseen: Unseen | None = None,
     ) -> None:
         self.model, self.peers, self.columns, self.codes = model, peers, columns, codes
+        self.unseen: Unseen = unseen or {}
         self.live = np.asarray(live, dtype=np.intp)
         self.parts = {name: self._part(part) for name, part in model.blend.components.items()}
 
@@ -125,20 +154,21 @@ class QuickModel:
         filled = self._filled(rows, values)
         blend = self.model.blend
         effects = blend.joined({name: part.contributions(rows, filled) for name, part in self.parts.items()})
-        return self._telling.tell(effects[:, :-1], self._figures(filled), top=top)
+        return self._telling.tell(effects[:, :-1], self._figures(rows, filled), top=top)
 
     @functools.cached_property
     def _telling(self) -> Telling:
         names = [str(name) for name in self.model.blend.feature_names_in_]
         return Telling(names, dictionary=self.model.dictionary, typical=self.model.training["typical"])
 
-    def _figures(self, filled: Array) -> list[dict[str, Any]]:
+    def _figures(self, rows: Indices, filled: Array) -> list[dict[str, Any]]:
         """Return rows as plain values by the names of their columns: a number, a text, or NaN where it is missing."""
         found = []
-        for codes in filled.tolist():
+        for number, codes in zip(rows.tolist(), filled.tolist(), strict=True):
             row = dict(zip(self.columns.names, codes, strict=True))
             for name, texts in self.columns.vocabulary.items():
-                row[name] = row[name] if np.isnan(row[name]) else texts[int(row[name])]
+                missing = np.isnan(row[name])
+                row[name] = self.unseen.get(name, {}).get(number, row[name]) if missing else texts[int(row[name])]
             found.append(row)
         return found
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from partnerml.models import Model, PeerRate
     from partnerml.models._binary import Columns
-    from partnerml.models._quick import Additive
+    from partnerml.models._quick import Additive, Unseen
     from partnerml.routing._situation import Situation
 
 Floats = npt.NDArray[np.float64]
@@ -163,16 +163,19 @@ class ModelScorer:
     codes : array, shape (n, len(wanted(model)))
         For each of those partners the features that do not depend on a lead, text columns as codes; a memory map will
         do. What depends on the lead is NaN.
+    unseen : mapping of str to mapping of int to str, optional
+        Texts of these features that training never saw, by feature and row: scores take them for missing, as the model
+        does, and reasons name them.
     """
 
-    def __init__(self, model: Model, known: PartnerFacts, codes: Floats) -> None:
+    def __init__(self, model: Model, known: PartnerFacts, codes: Floats, unseen: Unseen | None = None) -> None:
         from partnerml.models._quick import QuickModel
 
-        self.model, self.known, self.codes = model, known, codes
+        self.model, self.known, self.codes, self.unseen = model, known, codes, unseen or {}
         columns = _columns(model)
         live = [(place, name) for place, name in enumerate(columns.names) if varies(name)]
         self._meetings = Meetings(known, [name for _, name in live])
-        self._quick = QuickModel(model, _peers(model), columns, codes, [place for place, _ in live])
+        self._quick = QuickModel(model, _peers(model), columns, codes, [place for place, _ in live], self.unseen)
 
     @classmethod
     def of(cls, model: Model, known: PartnerFacts, features: pd.DataFrame) -> Self:
@@ -185,15 +188,18 @@ class ModelScorer:
         features : DataFrame, shape (n, q)
             Those of `wanted` that are not of pairs, as of 00:00 UTC of the day.
         """
+        from partnerml.models._quick import unseen_texts
+
         of_pairs = {name: np.full(len(features), np.nan) for name in wanted(model) if name in FEATURES}
         alike = [name for name in of_pairs if not varies(name)]
         found = Pairing(Leads.of({}, known, n=1), known, 0, slice(None)).features(alike)
         of_pairs |= {name: found[:, j] for j, name in enumerate(alike)}
-        codes = _columns(model).encode(features.assign(**of_pairs))
-        return cls(model, known, codes)
+        columns, frame = _columns(model), features.assign(**of_pairs)
+        codes = columns.encode(frame)
+        return cls(model, known, codes, unseen_texts(columns, frame, codes))
 
     @classmethod
-    def read(cls, folder: Path, known: PartnerFacts, codes: Floats) -> Self:
+    def read(cls, folder: Path, known: PartnerFacts, codes: Floats, unseen: Unseen | None = None) -> Self:
         """Take a saved model.
 
         Raises
@@ -207,7 +213,7 @@ class ModelScorer:
         shape = (len(known), len(wanted(model)))
         if codes.shape != shape:
             raise ModelError(f"the features beside {folder} are of the shape {codes.shape}, not {shape}; publish again")
-        return cls(model, known, codes)
+        return cls(model, known, codes, unseen)
 
     @property
     def version(self) -> str:

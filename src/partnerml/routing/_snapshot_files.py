@@ -10,6 +10,7 @@
         known.json, known.npz     what was known of partners at 00:00 UTC of the day
         prices.npy, acceptance.npy
         features.npy              of partners, a row each, as the model reads them
+        unseen.json               texts among them that training never saw, where there are any
         model/                    the close model, as `Model.save` writes it
 
 The hashes tell damage and mixed folders; they do not vouch for who wrote it. Nothing that is read is run.
@@ -21,7 +22,7 @@ import datetime as dt
 import io
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,12 @@ from partnerml.pairs._state import from_state, to_state
 from partnerml.routing._scorer import ModelScorer, RateScorer, Scorer
 
 if TYPE_CHECKING:
+    from partnerml.models._quick import Unseen
     from partnerml.routing._snapshot import Snapshot
 
 CURRENT = "current"
 _SNAPSHOT, _MODEL, _FEATURES = "snapshot.json", "model", "features.npy"
+_UNSEEN = "unseen.json"
 _PUBLISHED = Folder(
     kind="partnerml snapshot",
     format=1,
@@ -72,6 +75,8 @@ def encode(snapshot: Snapshot) -> dict[str, bytes]:
         if isinstance(snapshot.scorer, ModelScorer):
             snapshot.scorer.model.save(folder / _MODEL)
             files[_FEATURES] = _npy(snapshot.scorer.codes)
+            if snapshot.scorer.unseen:
+                files[_UNSEEN] = outputs.canonical_json(_by_text(snapshot.scorer.unseen)).encode()
         return files | {name: (folder / name).read_bytes() for name in names_in(folder)}
 
 
@@ -177,7 +182,23 @@ def _scorer(folder: Path, kind: str, known: PartnerFacts) -> Scorer:
     if kind == RateScorer().version:
         return RateScorer()
     codes = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
-    return ModelScorer.read(folder / _MODEL, known, codes)
+    path = folder / _UNSEEN
+    unseen = _by_row(json.loads(path.read_bytes())) if path.exists() else {}
+    return ModelScorer.read(folder / _MODEL, known, codes, unseen)
+
+
+def _by_text(unseen: Unseen) -> dict[str, dict[str, list[int]]]:
+    """Return for each column the rows of each text: many partners share one."""
+    told: dict[str, dict[str, list[int]]] = {}
+    for name, texts in unseen.items():
+        for row, text in texts.items():
+            told.setdefault(name, {}).setdefault(text, []).append(row)
+    return told
+
+
+def _by_row(told: Mapping[str, Mapping[str, Sequence[int]]]) -> Unseen:
+    """Return what `_by_text` was given."""
+    return {name: {int(row): text for text, rows in of.items() for row in rows} for name, of in told.items()}
 
 
 def _verified(folder: Path) -> dict[str, Any]:
