@@ -77,3 +77,31 @@ def test_deadlines_of_others_are_kept_whatever_happens_to_one(router, failing, c
     assert [(decision.lead_id, decision.partner_id) for decision in router.expire(now=LATE)] == [("l2", "p1")]
     assert "lead l1 still waits: " in caplog.text
     assert router.ledger.waiting() == ["l1"]
+
+
+def test_a_score_that_breaks_holds_up_one_lead_and_tells_where(caplog):
+    broken = set()
+
+    def score(situation, rows):
+        return [{}[1] if situation.lead.lead_id in broken else 0.5 - 0.1 * row for row in rows]
+
+    with Router.open(snapshot(4, p=score, config={"max_snapshot_age": "30d"})) as router:
+        offers = offered(router, 1, 2, 3)
+        broken |= {"l1", "l2"}
+        found = {decision.lead_id: decision for decision in router.expire(now=LATE)}
+        assert [statuses(router)[offer] for offer in offers] == ["expired"] * 3
+        assert found["l3"].partner_id == "p1"
+        for lead_id in ("l1", "l2"):
+            assert found[lead_id].waits
+            assert "a rule or its score broke with KeyError: 1" in found[lead_id].why
+            assert router.replay(found[lead_id].decision_id).to_json() == found[lead_id].to_json()
+        assert "return [{}[1] if" in caplog.text  # the line that broke
+        broken -= {"l2"}
+        caplog.clear()
+        assert [decision.lead_id for decision in router.expire(now=LATE)] == ["l2"]
+        assert "lead l1 still waits" in caplog.text
+        assert "return [{}[1] if" in caplog.text
+        with pytest.raises(KeyError):
+            router.route({"lead_id": "l1"}, now=LATE)
+        assert router.ledger.waiting() == ["l1"]
+        assert router.ledger.audit() == []

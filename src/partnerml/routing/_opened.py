@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from partnerml.errors import ConfigError, DataError, InputError, ModelError
+from partnerml.errors import ConfigError, DataError, InputError, ModelError, PartnermlError
 from partnerml.routing._capacity import PartnerCapacity
 from partnerml.routing._decide import Case, Outcome, Way, decide
 from partnerml.routing._decision import ASSIGNED, FALLBACK, HELD, WAITING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from partnerml.pairs._arrays import Floats
     from partnerml.routing._pricing import PriceBook, Prices
     from partnerml.routing._turn import Turn
+
+_logger = logging.getLogger("partnerml")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,11 +176,20 @@ class Opened:
         return decide(situation, way=self.way, number=number, credit=credit)
 
     def decide_next(self, situation: Situation, *, number: int, credit: Mapping[str, float]) -> Outcome:
-        """Decide after an answer or a deadline, which is kept: where a rule or a score is at fault, the lead waits."""
+        """Decide after an answer or a deadline, which is kept: where a rule or a score is at fault, the lead waits.
+
+        So it does where the code of a rule or a score of one's own breaks; where, tells the log.
+        """
         try:
             return self.decide(situation, number=number, credit=credit)
         except (ConfigError, DataError, ModelError) as error:
-            return self._waits(situation, number, f"nobody can be chosen: {error}. It goes on once that is mended")
+            wrong = str(error)
+        except PartnermlError:
+            raise
+        except Exception as error:
+            _logger.exception("lead %s waits: a rule or its score broke", situation.lead.lead_id)
+            wrong = f"a rule or its score broke with {type(error).__name__}: {error}"
+        return self._waits(situation, number, f"nobody can be chosen: {wrong}. It goes on once that is mended")
 
     def _waits(self, situation: Situation, number: int, why: str) -> Outcome:
         return Outcome(Case(situation, self.way, number).decision(FALLBACK, why, evidence=dict(WAITING)))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from partnerml.errors import ConfigError, DataError, InputError, ModelError
+from partnerml.errors import ConfigError, DataError, InputError, ModelError, PartnermlError
 from partnerml.moments import Moment
 from partnerml.moments import moment as zoned
 from partnerml.progress import Progress
@@ -293,6 +293,10 @@ class Router:
                             found.append(follow(turn, opened, Lead.of_payload(latest.payload)))
                 except (ConfigError, DataError, ModelError) as error:
                     _logger.error("lead %s still waits: %s", lead_id, error)
+                except PartnermlError:
+                    raise
+                except Exception:  # of a rule or a score of one's own: no reason to keep others waiting
+                    _logger.exception("lead %s still waits: a rule or its score broke", lead_id)
         return found
 
     def override(self, lead_id: str, partner_id: str, *, by: str, reason: str, now: Moment | None = None) -> Decision:
