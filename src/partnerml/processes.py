@@ -80,7 +80,9 @@ def _handed_on(context: Any) -> Iterator[Any]:
         try:
             yield records
         finally:
-            listener.stop()
+            # the process that hands records on may have been killed too: what is to be told is why the work ended
+            with contextlib.suppress(OSError, EOFError):
+                listener.stop()
 
 
 class _Told(logging.Handler):
