@@ -504,6 +504,15 @@ def test_checking_twice_gives_the_same(check: Check) -> None:
     assert first.report == again.report
 
 
+def test_without_a_partner_the_rows_of_others_are_not_to_blame(check: Check) -> None:
+    nobody = pd.DataFrame({"partner_id": pd.Series([], dtype="str")})
+    report = check(partners=nobody, deals=deals()).report
+    first = report.errors[0]
+    assert (first.table, first.rule) == ("partners", "empty_table")
+    assert "check that its export was not cut off" in first.message
+    assert "orphan" in {violation.rule for violation in report.errors[1:]}
+
+
 def test_every_table_of_the_schema_can_be_empty(check: Check) -> None:
     tables = {
         name: pd.DataFrame({column: pd.Series([], dtype="str") for column in table.names})

@@ -114,8 +114,9 @@ def check_tables(
         if name in mapped:
             checker.check(table, mapped[name])
     checker.check_whole(lags)
-    checker.violations.extend(_empty_tables(checker.rows))
-    report = build_report(checker.violations, rows=checker.rows, set_aside=checker.set_aside)
+    # before the orphans that an empty table makes of the rows of others
+    violations = [*_empty_tables(checker.rows), *checker.violations]
+    report = build_report(violations, rows=checker.rows, set_aside=checker.set_aside)
     clean = {name: backend.table(name, database=SCHEMA) for name in checker.clean}
     rejects = {name: backend.table(f"rejects_{name}", database=SCHEMA) for name, n in checker.set_aside.items() if n}
     return CheckedTables(clean, report, rejects)
@@ -123,8 +124,14 @@ def check_tables(
 
 def _empty_tables(rows: Mapping[str, int]) -> list[Violation]:
     remedy = "The table is there and holds no row; check that its export was not cut off"
-    return [
+    found = [
         Violation(name, "", "empty_table", "warning", 0, 0, (), remedy) for name, count in rows.items() if not count
+    ]
+    return [
+        dataclasses.replace(violation, severity="error", remedy=f"{remedy}: without partners there is nobody to score")
+        if violation.table == "partners" and any(rows.values())
+        else violation
+        for violation in found
     ]
 
 
