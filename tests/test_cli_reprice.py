@@ -24,6 +24,7 @@ def test_prices_are_found_by_the_ledger_and_every_command_goes_by_them(config):
     assert all(decision["price"] == 0 for decision in first)
     document = told("reprice", "-c", config, "--expected", 20, *NOW)
     assert (document["leads"], document["expected"], document["partners"]) == (2, 20, 4)
+    assert (document["since"], document["found_at"]) == ("2026-05-25T09:00:00+00:00", "2026-06-01T09:00:00+00:00")
     assert max(document["prices"], key=document["prices"].get) == "p1"
     assert document["snapshot_id"] == first[0]["snapshot_id"]
     for more in ((), ("--dry-run",)):
@@ -33,7 +34,7 @@ def test_prices_are_found_by_the_ledger_and_every_command_goes_by_them(config):
         assert routed["snapshot_id"] == document["snapshot_id"]
     assert partnerml("replay", priced[0]["decision_id"], "-c", config).exit_code == 0
     shown = partnerml("reprice", "-c", config, "--expected", 20, *NOW).stdout
-    assert "3 leads of the last 7 days, 20 expected: " in shown
+    assert "3 leads of the last 7 days, 20 expected, found at 2026-06-01 09:00 UTC: " in shown
     assert "of 4 partners have a price" in shown
     assert "Firm 1 (p1)" in shown
 

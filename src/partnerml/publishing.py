@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
     from partnerml.models import Model, Registered, Registry
     from partnerml.pairs import PartnerFacts
+    from partnerml.routing._pricing import Prices
     from partnerml.routing._snapshot import Snapshot
 
-__all__ = ["publish", "routed_by", "snapshot_of", "snapshots_folder"]
+__all__ = ["prices_beside", "publish", "routed_by", "snapshot_of", "snapshots_folder"]
 
 TASK = "close"
 NO_PRICES = (
@@ -58,7 +59,7 @@ def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) 
         If no model of close was ever trained.
     """
     from partnerml.routing._opened import Opened, check_config, check_snapshot
-    from partnerml.routing._pricing import PriceBook
+    from partnerml.routing._pricing import PriceBook, aged
     from partnerml.routing._snapshot import Snapshot
     from partnerml.routing._snapshot_files import publish_current
 
@@ -72,12 +73,22 @@ def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) 
     last = book.fitting(book.published(), snapshot.config.objective)
     if snapshot.config.hold_back and last is None:
         _logger.warning(NO_PRICES)
+    if last is not None and last.too_old(snapshot.as_of, snapshot.config.max_price_age):
+        _logger.warning("%s", aged(last, snapshot.config.max_price_age))
     with told.stage("writing the snapshot"):
         written = snapshot.write(folder)
     with told.stage("opening it as a router does"):
         Opened.of(Snapshot.open(written))
         publish_current(folder, written.name)
     return written
+
+
+def prices_beside(config: Config) -> Prices | None:
+    """Return the prices that leads are routed by, beside what is published; None if there are none."""
+    from partnerml.routing._pricing import PriceBook
+
+    found = PriceBook(snapshots_folder(config)).published()
+    return None if found is None or found.objective != config.routing.objective else found
 
 
 def _warn_of_weights(snapshot: Snapshot) -> None:

@@ -1,5 +1,6 @@
 """Before a snapshot becomes the one to route by, it is looked at as routers do; these need no model."""
 
+import datetime as dt
 from types import SimpleNamespace
 
 import pytest
@@ -100,6 +101,16 @@ def test_prices_lie_beside_what_is_published_and_a_batch_goes_by_its_own(publish
         assert router.refresh()
         assert router.unpriced
         assert router.route({"lead_id": "l2"}, now=AS_OF).price == 0.0
+
+
+def test_who_publishes_beside_old_prices_is_told(published, caplog):
+    folder, day = published([{}] * 2), AS_OF - dt.timedelta(days=1)
+    for found_at, warned in ((day, False), (day - dt.timedelta(hours=13), True)):
+        since = found_at - dt.timedelta(days=7)
+        PriceBook(folder).publish(Prices(found_at, leads=5, expected=9, objective="win", by_partner={}, since=since))
+        published([{}] * 2)
+        assert ("found by 5 leads that came from" in caplog.text) == warned
+        assert ("are older than routing.max_price_age (36 hours)" in caplog.text) == warned
 
 
 def test_who_publishes_by_another_objective_is_told_that_prices_are_in_another_unit(published, caplog):

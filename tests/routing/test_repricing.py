@@ -256,6 +256,82 @@ def test_a_day_by_the_same_rules_is_the_day_that_was_whatever_prices_were_found_
         assert "5 of 25 decisions were made at prices that had been found then" in caplog.text
 
 
+def test_prices_tell_when_they_were_found_and_by_which_leads(folder):
+    with following(folder) as router, following(folder) as other:
+        plain = route(router, leads(3))
+        assert all("prices" not in decision.evidence for decision in plain)
+        # the same prices, found again, are younger
+        again = []
+        for minutes in (0, 5):
+            found = router.reprice(expected=30, days=3, now=NOW + dt.timedelta(minutes=minutes))
+            again.append(router.dry_run(leads(1, "would"), now=NOW)[0])
+        assert found
+        assert again[0].prices_id == again[1].prices_id
+        assert again[1].evidence["prices"]["found_at"] == (NOW + dt.timedelta(minutes=5)).isoformat()
+        decisions, told = [], []
+        for hours, came in ((0, 3), (2, 4)):
+            found_at = NOW + dt.timedelta(hours=hours)
+            found = router.reprice(expected=30, days=3, now=found_at, publish=True)
+            assert other.refresh()
+            since = found_at - dt.timedelta(days=3)
+            for each in (router, other):
+                assert (each.prices.found_at, each.prices.since, each.prices.leads) == (found_at, since, came)
+            told.append({"found_at": found_at.isoformat(), "since": since.isoformat(), "leads": came, "expected": 30})
+            decisions.append(other.dry_run([{"lead_id": f"at {hours}"}], now=found_at)[0])
+            decisions.append(other.route({"lead_id": f"at {hours}"}, now=found_at))
+            other.withdraw(decisions[-1].offer_id, now=found_at)
+        assert [decision.evidence["prices"] for decision in decisions] == [told[0]] * 2 + [told[1]] * 2
+        assert found
+        for decision in decisions[1::2]:
+            for each in (router, other):
+                assert each.replay(decision.decision_id).to_json() == decision.to_json()
+        # what is said of a price that holds a lead back
+        put(folder, scarce(config={"hold_back": True, "max_snapshot_age": "9d"}))
+        assert router.refresh()
+        assert "prices" not in router.assign(leads(1, "batch"), now=NOW).decisions[0].evidence
+
+
+def test_old_prices_are_told_of_once_and_used_still(folder, caplog):
+    put(folder, scarce(config={"max_snapshot_age": "30d", "max_price_age": "12h"}))
+    with following(folder) as router:
+        route(router, leads(3))
+        found = router.reprice(expected=30, now=NOW, publish=True)
+        late = NOW + dt.timedelta(hours=12)
+        router.route({"lead_id": "in time"}, now=late)
+        router.assign([{"lead_id": "batch"}], now=late + dt.timedelta(days=1))  # which has prices of its own
+        assert caplog.text == ""
+        late += dt.timedelta(minutes=1)
+        decision = router.route({"lead_id": "late"}, now=late)
+        assert decision.price == found.get(decision.partner_id, 0.0)
+        router.rank({"lead_id": "later"}, now=late)
+        router.expire(now=late)
+        assert caplog.text.count("older than routing.max_price_age (12 hours)") == 1
+        assert "the prices of 2026-06-01 09:00 UTC, found by 3 leads that came from 2026-05-25 09:00 on" in caplog.text
+        caplog.clear()
+        router.reprice(expected=30, now=late, publish=True)
+        router.route({"lead_id": "anew"}, now=late)
+        assert caplog.text == ""
+        router.expire(now=late + dt.timedelta(days=1))
+        assert caplog.text.count("older than routing.max_price_age") == 1
+
+
+def test_prices_that_an_earlier_version_found_are_taken_up(folder):
+    with following(folder) as router:
+        route(router, leads(3))
+        found = router.reprice(expected=30, now=NOW, publish=True)
+    file = folder / "prices" / "current.json"
+    told = json.loads(file.read_text())
+    assert told.pop("since")
+    file.write_text(json.dumps(told))
+    with following(folder) as router:
+        assert router.prices.by_partner == found
+        assert router.prices.since is None
+        assert "3 leads that came by then" in router.prices.words()
+        decision = router.route({"lead_id": "next"}, now=NOW)
+        assert decision.evidence["prices"]["since"] is None
+        assert router.replay(decision.decision_id) == decision
+
+
 def test_one_snapshot_that_is_named_keeps_its_own_prices(folder):
     with following(folder) as router:
         route(router, leads(3))

@@ -44,8 +44,16 @@ def publish(session: Session, *, as_of: dt.datetime) -> Result:
 
     with session.ecosystem() as eco, outputs.lock(eco.config.out, purpose="partnerml publish"):
         folder = publishing.publish(eco, as_of=as_of, progress=session.progress)
-    document = {"as_of": as_of, "snapshot_id": folder.name, "path": folder}
-    return Result(document, lambda console: _show.path(console, f"snapshot {folder.name}", folder))
+        prices = publishing.prices_beside(eco.config)
+    told = None if prices is None else prices.evidence()
+    document = {"as_of": as_of, "snapshot_id": folder.name, "path": folder, "prices": told}
+
+    def show(console: Console) -> None:
+        _show.path(console, f"snapshot {folder.name}", folder)
+        if prices is not None:
+            _show.say(console, f"leads go by {prices.words()}")
+
+    return Result(document, show)
 
 
 @command("reprice")
@@ -78,8 +86,7 @@ def reprice(session: Session, *, expected: int | None, days: float, now: dt.date
         _logger.warning("no lead of the last %g days was decided among partners of the snapshot: no price", days)
     highest = sorted(prices.items(), key=lambda each: (-each[1], each[0]))
     document = {
-        "leads": found.leads,
-        "expected": found.expected,
+        **found.evidence(),
         "partners": partners,
         "snapshot_id": snapshot_id,
         "prices": dict(highest),
@@ -87,6 +94,7 @@ def reprice(session: Session, *, expected: int | None, days: float, now: dt.date
 
     def show(console: Console) -> None:
         told = f"{_routed.plural(found.leads, 'lead')} of the last {days:g} days, {found.expected:,} expected"
+        told += f", found at {found.found_at:%Y-%m-%d %H:%M} UTC"
         _show.say(console, f"{told}: {len(prices):,} of {_routed.plural(partners, 'partner')} have a price")
         for partner, price in highest[: _routed.SHOWN]:
             called = f"{names[partner]} ({partner})" if partner in names else partner

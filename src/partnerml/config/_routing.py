@@ -143,6 +143,9 @@ class RoutingConfig(Model):
     max_snapshot_age: Duration = Field(
         default=dt.timedelta(hours=36), description="a snapshot that is older is refused"
     )
+    max_price_age: Duration = Field(
+        default=dt.timedelta(hours=36), description="of prices that are older (partnerml reprice) a warning tells"
+    )
     duplicates: MatchingConfig = Field(default_factory=MatchingConfig, description="when a lead is another come again")
     protection: Duration = Field(
         default=dt.timedelta(days=90), description="how long a registered deal is protected that says no end"

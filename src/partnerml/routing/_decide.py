@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from partnerml.routing import _decision as kinds
-from partnerml.routing._decision import Alternative, Decision, Removed, id_of, seed_of, told
+from partnerml.routing._decision import PRICES, Alternative, Decision, Removed, id_of, seed_of, told
 from partnerml.routing._eligibility import eligible
 from partnerml.routing._policy import CHAMPION, TIE, Candidates, Choice, choose, wants_spread
 from partnerml.routing._precedence import precedence
@@ -41,6 +41,8 @@ class Way:
     snapshot_id : str
     prices_id : str or None
         Of prices that are not those that the snapshot was published with.
+    prices_told : mapping or None
+        When these were found and by which leads, as decisions tell it.
     seed : int
         Of the configuration.
     reasons : bool
@@ -51,6 +53,7 @@ class Way:
     capacity: PartnerCapacity
     snapshot_id: str
     prices_id: str | None = None
+    prices_told: Mapping[str, Any] | None = None
     seed: int = 0
     reasons: bool = True
 
@@ -126,6 +129,10 @@ class Case:
             **{**held, **more},
         )
 
+    def priced(self) -> dict[str, Any]:
+        """Return the evidence of a decision that goes by prices: how old they are."""
+        return {} if self.way.prices_told is None else {PRICES: dict(self.way.prices_told)}
+
 
 def decide(situation: Situation, *, way: Way, number: int = 0, credit: Mapping[str, float] | None = None) -> Outcome:
     """Decide who gets a lead.
@@ -198,6 +205,7 @@ def _chosen(case: Case, allowed: Eligible, credit: Mapping[str, float]) -> Outco
         explores=choice.explores,
         n_eligible=len(allowed.rows),
         funnel=allowed.funnel,
+        evidence=case.priced(),
         alternatives=alternatives(candidates.partner_id, found, situation.snapshot.prices[rows], choice.place),
         policy=_policy(situation.config, choice),
         **reasoned(case, row),
@@ -216,7 +224,8 @@ def _held_back(case: Case, allowed: Eligible, rows: Ints, candidates: Candidates
         f"comes nearest, it is worth {found.worth[best]:.3g}, and the price is "
         f"{found.worth[best] - found.utility[best]:.3g}; a person decides"
     )
-    return Outcome(case.decision(kinds.FALLBACK, why, funnel=allowed.funnel, n_eligible=len(allowed.rows)), found)
+    told = {"funnel": allowed.funnel, "n_eligible": len(allowed.rows), "evidence": case.priced()}
+    return Outcome(case.decision(kinds.FALLBACK, why, **told), found)
 
 
 def _choice(case: Case, rows: Ints, credit: Mapping[str, float]) -> tuple[Ints, Candidates, Choice]:

@@ -30,6 +30,7 @@ OVERRIDDEN = "override"
 BATCH = "batch"
 # the evidence of a fallback where nobody could be chosen: the snapshot was too old, and a newer one decides; or a rule
 # or a score failed, and the next `expire` decides once that is mended, by this snapshot or a newer one
+PRICES = "prices"  # of the evidence: how old they are
 WAITING = {"waits_for": "snapshot"}
 
 

@@ -34,13 +34,14 @@ def found_prices(
     expected : int or None
         How many are to come until capacity is renewed; None = as many as came, those too that nobody had room for.
     """
-    window, capacity = demand(ledger, opened, start=moment - within, end=moment), opened.way.capacity
+    since = moment - within
+    window, capacity = demand(ledger, opened, start=since, end=moment), opened.way.capacity
     fold, _ = ledger.standing(now=moment, capacity=capacity)
     room = capacity.free(fold.load(capacity, moment), np.arange(len(opened.snapshot)))
-    expected = expected or ledger.came(moment - within, moment)
+    expected = expected or ledger.came(since, moment)
     price, ids = window.prices(room, expected=expected), opened.snapshot.partners.partner_id
     by_partner = {str(ids[row]): float(price[row]) for row in np.flatnonzero(price > 0)}
-    return Prices(moment, len(window), expected, opened.config.objective, by_partner)
+    return Prices(moment, len(window), expected, opened.config.objective, by_partner, since)
 
 
 def demand(ledger: Ledger, opened: Opened, *, start: dt.datetime, end: dt.datetime) -> Window:

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from partnerml.routing._opened import Opened
-from partnerml.routing._pricing import PriceBook, Prices
+from partnerml.routing._pricing import PriceBook, Prices, aged
 from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._snapshot_files import current
 
@@ -40,6 +40,7 @@ class InUse:
         # looking for a snapshot takes seconds, and routing does not wait for it
         self._looking = threading.Lock()
         self._ahead: set[str] = set()  # snapshots of later than now that were told of
+        self._aged: dt.datetime | None = None  # when the old prices were found that were told of
         self.prices: Prices | None = None
         self._seen: Prices | None = None  # those published when it looked last
         self.opened = self._with_prices(Opened.of(snapshot, reasons=reasons))
@@ -80,8 +81,14 @@ class InUse:
             self.prices = found
             self.opened = self._priced(self.opened)
 
-    def checked(self, moment: dt.datetime) -> Opened:
+    def checked(self, moment: dt.datetime, *, priced: bool = True) -> Opened:
         """Return what to decide by now; a snapshot that is too old is refused, and one of later than now told of.
+
+        Parameters
+        ----------
+        moment : datetime
+        priced : bool
+            Whether prices have a say: those that are old are told of then.
 
         Raises
         ------
@@ -91,6 +98,8 @@ class InUse:
         opened = self.opened
         opened.check_age(moment)
         self.tell_of_future(opened, moment)
+        if priced:
+            self.tell_of_old_prices(opened, moment)
         return opened
 
     def tell_of_future(self, opened: Opened, moment: dt.datetime) -> None:
@@ -103,6 +112,15 @@ class InUse:
                 f"{opened.snapshot.as_of:%Y-%m-%d}",
                 f"{moment:%Y-%m-%d %H:%M}",
             )
+
+    def tell_of_old_prices(self, opened: Opened, moment: dt.datetime) -> None:
+        """Warn once of prices that are used still: the leads and the capacity that they were found by are gone."""
+        prices, most = self.prices, opened.config.max_price_age
+        if prices is None or opened.way.prices_id is None or not prices.too_old(moment, most):
+            return
+        if prices.found_at != self._aged:
+            self._aged = prices.found_at
+            _logger.warning("%s", aged(prices, most))
 
     def _with_prices(self, opened: Opened) -> Opened:
         """Return a snapshot with the prices that were found last: here, or published since it looked."""

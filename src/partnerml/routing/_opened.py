@@ -74,9 +74,9 @@ class Opened:
         """The configuration that the snapshot was published with."""
         return self.snapshot.config
 
-    def priced(self, prices: Floats, prices_id: str) -> Self:
-        """Return the same with other prices, by the rows of partners."""
-        way = dataclasses.replace(self.way, prices_id=prices_id)
+    def priced(self, prices: Floats, prices_id: str, told: Mapping[str, Any] | None) -> Self:
+        """Return the same with other prices, by the rows of partners, and when these were found."""
+        way = dataclasses.replace(self.way, prices_id=prices_id, prices_told=told)
         first = self.published or self.snapshot
         return dataclasses.replace(self, snapshot=first.with_prices(prices), way=way, published=first)
 
@@ -86,11 +86,13 @@ class Opened:
         if np.array_equal(found, published):
             return self if self.way.prices_id is None else self.as_published()
         prices_id = book.keep(found)
-        return self if prices_id == self.way.prices_id else self.priced(found, prices_id)
+        told = prices.evidence()
+        same = (prices_id, told) == (self.way.prices_id, self.way.prices_told)
+        return self if same else self.priced(found, prices_id, told)
 
     def as_published(self) -> Self:
         """Return the same with the prices that the snapshot was published with."""
-        way = dataclasses.replace(self.way, prices_id=None)
+        way = dataclasses.replace(self.way, prices_id=None, prices_told=None)
         return dataclasses.replace(self, snapshot=self.published or self.snapshot, way=way, published=None)
 
     def without_reasons(self) -> Self:

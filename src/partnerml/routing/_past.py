@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from partnerml.errors import InputError, SourceError
-from partnerml.routing._decision import BATCH, Decision
+from partnerml.routing._decision import BATCH, PRICES, Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._opened import Opened
 from partnerml.routing._snapshot import Snapshot
@@ -64,8 +64,9 @@ class Past:
         then = self._opened if self._opened.way.snapshot_id == past.snapshot_id else self._opened_again(past)
         # a batch has prices of its own, which come off later
         prices_id = None if past.policy == BATCH else past.prices_id
-        if prices_id != then.way.prices_id:
-            then = then.as_published() if prices_id is None else then.priced(self.book.find(prices_id), prices_id)
+        told = past.evidence.get(PRICES)
+        if (prices_id, told) != (then.way.prices_id, then.way.prices_told):
+            then = then.as_published() if prices_id is None else then.priced(self.book.find(prices_id), prices_id, told)
         # whether reasons were told is seen from the decision itself
         return dataclasses.replace(then, way=dataclasses.replace(then.way, reasons=bool(past.reasons)))
 

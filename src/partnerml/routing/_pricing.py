@@ -16,7 +16,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -50,6 +50,9 @@ class Prices:
         ``routing.objective`` that they were found by, which is their unit: wins, or money.
     by_partner : mapping of str to float
         Of those that have one, in units of utility; that of all others is 0.
+    since : datetime or None
+        The leads by which they were found came from then on, until they were found; None where a version that did not
+        write it down found them.
     """
 
     found_at: dt.datetime
@@ -57,6 +60,7 @@ class Prices:
     expected: int
     objective: str
     by_partner: Mapping[str, float]
+    since: dt.datetime | None = None
 
     def of(self, partner_id: Iterable[str]) -> Floats:
         """Return the prices of some partners, in their order."""
@@ -64,7 +68,24 @@ class Prices:
 
     def to_json(self) -> str:
         """Return them as a text."""
-        return outputs.canonical_json(vars(self) | {"found_at": self.found_at.isoformat()})
+        return outputs.canonical_json({**vars(self), **self.evidence()})
+
+    def evidence(self) -> dict[str, Any]:
+        """Return when they were found and by which leads, as plain values: what a decision at these prices tells."""
+        since = None if self.since is None else self.since.isoformat()
+        return {"found_at": self.found_at.isoformat(), "since": since, "leads": self.leads, "expected": self.expected}
+
+    def words(self) -> str:
+        """Return when they were found and by which leads, in words."""
+        leads = f"{self.leads:,} lead{'' if self.leads == 1 else 's'}"
+        span = (
+            f"{leads} that came by then" if self.since is None else f"{leads} that came from {_minute(self.since)} on"
+        )
+        return f"the prices of {_minute(self.found_at)} UTC, found by {span}"
+
+    def too_old(self, moment: dt.datetime, most: dt.timedelta) -> bool:
+        """Tell whether they were found longer ago than is meant to be."""
+        return moment - self.found_at > most
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -79,8 +100,21 @@ class Prices:
         prices = {str(partner): float(price) for partner, price in told["by_partner"].items()}
         if not all(map(math.isfinite, prices.values())):
             raise ValueError("a price is no finite number")
-        found_at = dt.datetime.fromisoformat(told["found_at"])
-        return cls(found_at, int(told["leads"]), int(told["expected"]), str(told["objective"]), prices)
+        found_at, since = dt.datetime.fromisoformat(told["found_at"]), told.get("since")
+        since = None if since is None else dt.datetime.fromisoformat(since)
+        return cls(found_at, int(told["leads"]), int(told["expected"]), str(told["objective"]), prices, since)
+
+
+def _minute(moment: dt.datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def aged(prices: Prices, most: dt.timedelta) -> str:
+    """Return what is told of prices that are older than ``routing.max_price_age``."""
+    return (
+        f"{prices.words()}, are older than routing.max_price_age ({most.total_seconds() / 3600:g} hours): leads and "
+        "capacity are others by now; run partnerml reprice again"
+    )
 
 
 class PriceBook:

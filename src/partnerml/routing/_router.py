@@ -277,6 +277,7 @@ class Router:
         moment, opened = _moment(now), self._in_use.opened
         found = []
         self._in_use.tell_of_future(opened, moment)
+        self._in_use.tell_of_old_prices(opened, moment)
         for offer in self.ledger.overdue(moment):
             with self.ledger.turn(moment=moment) as turn:
                 ended, latest = turn.expire(offer.offer_id), turn.latest
@@ -507,7 +508,7 @@ class Router:
         from partnerml.routing._batch import assign_all
 
         moment = _moment(now)
-        opened = self._in_use.checked(moment)
+        opened = self._in_use.checked(moment, priced=False)
         return assign_all(
             self.ledger,
             opened,
