@@ -16,7 +16,8 @@ setup: $(STAMP)  ## make .venv with everything for development in it
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH: install Python 3.11, or name another with make PYTHON=..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@# Python compiles what is imported; most of what is installed never is
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@$(BIN)/python -c "import lightgbm" || { echo "LightGBM needs the system's OpenMP library; install it with: apt-get install -y libgomp1"; exit 2; }
 	@touch $(STAMP)
 
