@@ -17,7 +17,7 @@ from partnerml import Ecosystem, score, tasks
 from partnerml.config import Config
 from partnerml.progress import Progress
 from partnerml.synthetic import simulate
-from partnerml.training import recipe_of
+from partnerml.training import _train, recipe_of
 from partnerml.training._recipe import Recipe
 from partnerml.training._train import finished
 
@@ -86,3 +86,26 @@ def model(trained):
 def scores(eco, model):
     """The scores of that model at `UNTIL`."""
     return score(eco, model, as_of=UNTIL)
+
+
+@pytest.fixture(scope="session")
+def models_made():
+    """Models that `shared_train` made, by what they were made from."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def shared_train(models_made):
+    """Train the same thing once: the demo, the commands and the pages of the docs share their models."""
+    real = _train.trained
+
+    def trained(eco, task, *, until, trials, seed, progress):
+        rows = {name: int(eco.table(name).count().execute()) for name in eco.tables}
+        key = f"{rows} {until} {task.to_dict()} {trials} {seed}"
+        if key not in models_made:
+            models_made[key] = real(eco, task, until=until, trials=trials, seed=seed, progress=progress)
+        return models_made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_train, "trained", trained)
+        yield

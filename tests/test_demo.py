@@ -16,7 +16,8 @@ from partnerml.errors import ConfigError
 from partnerml.training import _recipe
 
 AS_OF, MORNING = "2026-01-01", "2026-01-01T09:00"
-pytestmark = pytest.mark.xdist_group("demo")
+# beside the docs, whose sample is the same programme
+pytestmark = pytest.mark.xdist_group("docs")
 
 
 def partnerml(*arguments: object) -> Result:
@@ -35,7 +36,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory) -> tuple[Path, str]:
+def shown(tmp_path_factory, shared_train) -> tuple[Path, str]:
     """The folder of a demo and what it printed; fewer folds than usual, to be done in half the time."""
     folder = tmp_path_factory.mktemp("demo") / "here"
     with pytest.MonkeyPatch.context() as patch:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
 IDS = [page.name for page in PAGES]
-# what shares the sample runs in one process, which makes it once
+# what shares the sample runs in one process, which makes it once, and its models for the demo too
 ONE_PROCESS = pytest.mark.xdist_group("docs")
 
 
@@ -291,25 +291,6 @@ def test_configurations_are_accepted(page: Path) -> None:
 
 
 # examples run
-
-
-@pytest.fixture(scope="module")
-def shared_train() -> Iterator[None]:
-    """Train the same thing once: the commands and the pages share the model."""
-    from partnerml.training import _train
-
-    models: dict[str, Any] = {}
-    real = _train.trained
-
-    def trained(eco: Any, task: Any, *, until: Any, trials: int, seed: int, progress: Any) -> Any:
-        key = f"{eco.tables} {until} {task.to_dict()} {trials} {seed}"
-        if key not in models:
-            models[key] = real(eco, task, until=until, trials=trials, seed=seed, progress=progress)
-        return models[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_train, "trained", trained)
-        yield
 
 
 @pytest.fixture(scope="module")

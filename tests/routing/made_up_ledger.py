@@ -2,11 +2,13 @@
 
 import datetime as dt
 import json
+import time
 
 import numpy as np
 
 from partnerml.routing._capacity import PartnerCapacity
 from partnerml.routing._hours import zone
+from partnerml.routing._ledger import Ledger
 from partnerml.routing._matches import Keys
 from partnerml.routing._offers import Held
 from partnerml.routing._vectors import Vector
@@ -76,6 +78,17 @@ def route(ledger, lead_id, room, now, **more):
     """Decide a lead once; the same again gets the same text."""
     with ledger.turn(lead_id, moment=now) as turn:
         return decide(turn, room, **more) if turn.latest is None else turn.latest.text
+
+
+def route_many(url, name, start, n):
+    """Decide so many leads in a process of its own, which loads this module alone and not that of a test."""
+    room = capacity(*[(None, None, None)] * 3)
+    with Ledger.open(url) as ledger:
+        start.wait()
+        for i in range(n):
+            with ledger.turn(f"{name}{i}", moment=NOW) as turn:
+                decide(turn, room)
+                time.sleep(0.01)  # as long as a real decision takes
 
 
 def answer(ledger, offer, response, room, now, **more):

@@ -24,6 +24,7 @@ from tests.routing.made_up_ledger import (
     load_of,
     offer_id,
     route,
+    route_many,
 )
 
 from partnerml import Ecosystem, schema
@@ -365,19 +366,10 @@ def test_threads_take_turns(ledger):
     assert load_of(ledger, room, NOW) == [(40, 40, 40)]
 
 
-def _route_many(url, name, start, n):
-    with Ledger.open(url) as ledger:
-        start.wait()
-        for i in range(n):
-            with ledger.turn(f"{name}{i}", moment=NOW) as turn:
-                decide(turn, FREE)
-                time.sleep(0.01)  # as long as a real decision takes
-
-
 def test_no_process_keeps_another_from_its_turn(sqlite_url):
     context, n = multiprocessing.get_context("spawn"), 80
     start = context.Barrier(2)
-    children = [context.Process(target=_route_many, args=(sqlite_url, name, start, n)) for name in "ab"]
+    children = [context.Process(target=route_many, args=(sqlite_url, name, start, n)) for name in "ab"]
     for child in children:
         child.start()
     for child in children:
