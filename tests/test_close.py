@@ -17,6 +17,7 @@ from partnerml.progress import Progress
 from partnerml.synthetic import simulate
 from partnerml.training import _close_parts
 from partnerml.training._close_parts import logged_weights
+from partnerml.training._judging import judge
 from partnerml.training._peers_only import PeersOnly
 from partnerml.training._recipe import recipe_of
 
@@ -167,6 +168,23 @@ def test_the_evaluation_says_what_was_tried(model):
     assert 0 < selection["effective"] < selection["rows"]
     assert set(found["models"]) == {"model", "trees", "logistic", "peers", "base_rate"}
     assert "peers and its record alone" in found["verdict"]["reason"]
+
+
+def test_rates_of_peers_are_part_of_the_blend_where_pairs_are_few(recipe, monkeypatch):
+    parts = recipe.make.__self__
+    assert (set(parts.learners({})), set(parts.baselines())) == ({"trees", "logistic", "peers"}, {"base_rate"})
+    monkeypatch.setattr(_close_parts, "PEERS_BELOW", len(parts.data))
+    assert (set(parts.learners({})), set(parts.baselines())) == ({"trees", "logistic"}, {"base_rate", "peers"})
+    judged = dataclasses.replace(recipe, make=parts.learners, baselines=parts.baselines()).backtest()
+    assert list(judged.log_odds) == ["trees", "logistic"]
+    assert set(judge(judged, simplest=recipe.simplest, seed=0)[0]["models"]) == {
+        *("model", "trees", "logistic", "peers", "base_rate"),
+    }
+
+
+def test_the_logistic_reads_kilometres_as_they_are_too(model):
+    straight = model.blend.components["logistic"].straight
+    assert set(straight) == {"pair__place__distance_km__asof", "pair__place__given_km__asof"}
 
 
 def test_win_rates_on_equal_terms(model, recipe, world):

@@ -39,7 +39,7 @@ def make_rows(n, seed=0):
     return X, y, log_odds
 
 
-@parametrize_with_checks([LogLogistic(), LogLogistic(C=10.0)])
+@parametrize_with_checks([LogLogistic(), LogLogistic(C=10.0, straight=("a",))])
 def test_scikit_learn_conventions(estimator, check):
     check(estimator)
 
@@ -62,6 +62,39 @@ def test_equals_scikit_learn_on_the_transformed_columns():
     np.testing.assert_allclose(
         LogLogistic(C=0.05).fit(numbers, y).decision_function(numbers), oracle.decision_function(scaled), atol=1e-5
     )
+
+
+def test_numbers_may_be_read_as_they_are_beside_their_logarithm():
+    X, y, _ = make_rows(2_000)
+    median = X["recency"].quantile(0.5, interpolation="lower")
+    filled = X["recency"].fillna(median)
+    design = np.column_stack([np.log1p(filled), np.log1p(X["count"]), filled, X["recency"].isna()])
+    scale = np.append(design[:, :3].std(axis=0), 1.0)  # an indicator is not scaled
+    scaled = (design - design.mean(axis=0)) / scale
+    oracle = LogisticRegression(C=0.05, solver="lbfgs", tol=1e-9).fit(scaled, y)
+    # texts have no numbers, and what is not there is passed over
+    numbers = X[["recency", "count"]]
+    model = LogLogistic(C=0.05, straight=("recency", "tier", "absent")).fit(numbers, y)
+    np.testing.assert_allclose(model.decision_function(numbers), oracle.decision_function(scaled), atol=1e-5)
+    # both effects are those of the column
+    effects = scaled * oracle.coef_[0]
+    np.testing.assert_allclose(model.contributions(numbers)[:, 0], effects[:, [0, 2, 3]].sum(axis=1), atol=1e-5)
+    again = LogLogistic.from_state(json.loads(json.dumps(model.to_state())))
+    np.testing.assert_array_equal(again.contributions(numbers), model.contributions(numbers))
+    np.testing.assert_array_equal(
+        LogLogistic(straight=("tier",)).fit(X, y).decision_function(X), LogLogistic().fit(X, y).decision_function(X)
+    )
+
+
+def test_a_kilometre_costs_the_same_near_and_far_away():
+    rng = np.random.default_rng(3)
+    km = pd.DataFrame({"km": rng.exponential(250, 6_000)})
+    truth = expit(0.5 - km["km"].to_numpy() / 300)
+    y = (rng.random(6_000) < truth).astype(float)
+    bent, straight = (LogLogistic(C=1.0, straight=names).fit(km, y) for names in ((), ("km",)))
+    far = pd.DataFrame({"km": [900.0, 1_200.0]})
+    assert (bent.predict_proba(far)[:, 1] > 0.1).all()
+    np.testing.assert_allclose(straight.predict_proba(far)[:, 1], expit(0.5 - far["km"] / 300), atol=0.03)
 
 
 def test_the_mean_prediction_is_the_base_rate_in_training():

@@ -110,7 +110,7 @@ def test_reasons_are_those_of_the_model_whatever_its_components_are():
     components = {
         "known": BoostedTrees(n_estimators=5).fit(X[["b", "text"]], y),
         "trees": BoostedTrees(n_estimators=6, num_leaves=7).fit(X, y),
-        "line": LogLogistic().fit(X, y),
+        "line": LogLogistic(straight=("a", "b")).fit(X, y),
         "framed": BoostedTrees(n_estimators=2, num_leaves=120, min_child_samples=1, reg_lambda=0.0).fit(
             X[["a"]], noise
         ),
@@ -138,6 +138,15 @@ def test_reasons_are_those_of_the_model_whatever_its_components_are():
     quick = QuickModel(model, None, columns, codes, live)
     kinds = {name: type(part).__name__ for name, part in quick.parts.items()}
     assert kinds == {"known": "Known", "trees": "Trees", "line": "Linear", "framed": "Framed"}
+    line, values = quick.parts["line"], codes[:, live]
+    said = components["line"].decision_function(asked)
+    np.testing.assert_allclose(line.log_odds(np.arange(len(asked)), values), said, rtol=0, atol=1e-12)
+    # what a live column adds is how far what is said moves with it
+    for effect in line.effects(np.arange(1), values[0]):
+        moved = np.repeat(codes[:1], len(codes), axis=0)
+        moved[:, live[effect.column]] = values[:, effect.column]
+        steps = components["line"].effects(moved).sum(axis=1)
+        np.testing.assert_allclose(np.diff(effect(values[:, effect.column])), np.diff(steps), rtol=0, atol=1e-12)
     told = quick.reasons(np.arange(len(asked)), codes[:, live], top=9)
     expected = explain(
         model.contributions(asked), asked, dictionary=dictionary, typical=model.training["typical"], top=9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -25,12 +25,17 @@ class LogLogistic(BinaryScorer):
     missing value has none; indicators are centred and not scaled, so that rare ones are shrunk the most. A text column
     of more than `max_levels` values becomes one number, its ordered target statistic.
 
+    What a kilometre costs may be the same near and far away, which no logarithm says: columns that are named `straight`
+    have their numbers as they are beside the logarithm, and the data say which counts.
+
     Parameters
     ----------
     C : float
         Inverse strength of the L2 penalty, as in scikit-learn: the loss is summed over rows.
     max_levels : int
         Values that a text column may have before it is replaced.
+    straight : sequence of str
+        Numeric columns, by name, whose numbers are read as they are too. Those that are not there are passed over.
 
     Attributes
     ----------
@@ -43,9 +48,10 @@ class LogLogistic(BinaryScorer):
         Log-odds of a row at the means of the training rows.
     """
 
-    def __init__(self, *, C: float = 0.05, max_levels: int = 30) -> None:
+    def __init__(self, *, C: float = 0.05, max_levels: int = 30, straight: Sequence[str] = ()) -> None:
         self.C = C
         self.max_levels = max_levels
+        self.straight = straight
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, known_rows: Any = None) -> Self:
         """Fit the design and the coefficients.
@@ -114,7 +120,9 @@ class LogLogistic(BinaryScorer):
             "coef": self.coef_.tolist(),
             "intercept": self.intercept_,
         }
-        return self._base_state() | fitted
+        state = self._base_state() | fitted
+        state["parameters"]["straight"] = list(self.straight)
+        return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
@@ -136,28 +144,44 @@ class LogLogistic(BinaryScorer):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Decide which design columns there are: numbers, their null indicators, and the values of text columns."""
+        """Decide which design columns there are.
+
+        Logarithms of numbers, numbers as they are, null indicators, and the values of text columns.
+        """
         text = self._text_positions
         columns = self.columns_
         sizes = [] if columns is None else [len(columns.vocabulary[columns.names[j]]) for j in text]
         self._levels = [(j, k) for j, size in zip(text, sizes, strict=True) for k in range(size)]
         self._text = np.isin(np.arange(self.n_features_in_), text)
         self._numeric = np.flatnonzero(~self._text)
+        asked = set() if columns is None else {j for j, name in enumerate(columns.names) if name in self.straight}
+        self._straight = np.array([j for j in self._numeric if j in asked], dtype=np.intp)
         self._flags = np.flatnonzero(self.flagged_ & ~self._text)
         levels = [j for j, _ in self._levels]
-        self.origin_: NDArray[np.intp] = np.concatenate([self._numeric, self._flags, levels]).astype(np.intp)
+        parts = self._numeric, self._straight, self._flags, np.array(levels, dtype=np.intp)
+        self.origin_: NDArray[np.intp] = np.concatenate(parts)
 
     def _design(self, X: Array) -> Array:
         logged = _signed_log(X[:, self._numeric])
         numbers = np.where(np.isnan(logged), self.median_[self._numeric], logged)
+        plain = X[:, self._straight]
+        plain = np.where(np.isnan(plain), self._plain_median(self._straight), plain)
         flags = np.isnan(X[:, self._flags]).astype(np.float64)
         levels = np.empty((len(X), len(self._levels)))
         for place, (j, k) in enumerate(self._levels):
             levels[:, place] = X[:, j] == k
-        return np.hstack([numbers, flags, levels])
+        return np.hstack([numbers, plain, flags, levels])
+
+    def _plain_median(self, columns: NDArray[np.intp]) -> Array:
+        """Return the medians of columns as numbers, not as logarithms."""
+        median = self.median_[columns]
+        return np.asarray(np.sign(median) * np.expm1(np.abs(median)))
+
+    def _is_logarithm(self) -> NDArray[np.bool_]:
+        return np.arange(len(self.origin_)) < len(self._numeric)
 
     def _is_indicator(self) -> NDArray[np.bool_]:
-        return np.arange(len(self.origin_)) >= len(self._numeric)
+        return np.arange(len(self.origin_)) >= len(self._numeric) + len(self._straight)
 
 
 def _signed_log(values: Array) -> Array:

@@ -146,17 +146,18 @@ class _Steps:
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
-    """The effect of a column on a logistic: a line over its logarithm, and a number where it is missing."""
+    """The effect of a column on a logistic: a line over its logarithm and one over itself, and a number if missing."""
 
     column: int
     slope: float
-    median: float
-    flag: float
+    straight: float
+    missing: float
     strength: float
 
     def __call__(self, values: Array) -> Array:
-        numbers = _signed_log(values)
-        return np.asarray(np.where(np.isnan(numbers), self.median * self.slope + self.flag, numbers * self.slope))
+        return np.asarray(
+            np.where(np.isnan(values), self.missing, _signed_log(values) * self.slope + values * self.straight)
+        )
 
 
 class Trees:
@@ -231,16 +232,18 @@ class Linear:
         design -= component.mean_
         design *= np.where(varies, 0.0, slope)
         self._base = design.sum(axis=1) + component.intercept_ - float((slope * component.mean_)[varies].sum())
-        self._median = component.median_[own.live]
         # numbers are scaled to a deviation of 1
         numeric = ~component._is_indicator()
         self._strength = [float(np.abs(component.coef_[numeric & (component.origin_ == j)]).sum()) for j in own.live]
         self._values = own.values
         self._found: dict[tuple[int, ...], tuple[Indices, Indices]] = {}
-        self._slope, self._flag = (
+        logarithm, indicator = component._is_logarithm(), component._is_indicator()
+        self._slope, self._straight, flag = (
             np.array([slope[kind & (component.origin_ == j)].sum() for j in own.live])
-            for kind in (~component._is_indicator(), component._is_indicator())
+            for kind in (logarithm, ~logarithm & ~indicator, indicator)
         )
+        self._missing = component.median_[own.live] * self._slope + flag
+        self._missing += component._plain_median(own.live) * self._straight
 
     def log_odds(
         self, rows: Indices, values: Array, places: Sequence[int] | None = None, kept: Sequence[Sequence[Terms]] = ()
@@ -263,9 +266,11 @@ class Linear:
     def _terms(self, places: Sequence[int], values: Array) -> Terms:
         """Return what values of some live columns add."""
         at, own = self._own_of(tuple(places))
-        numbers = _signed_log(values[:, at])
-        unknown = np.isnan(numbers)
-        return Terms(own, np.where(unknown, self._median[own], numbers) * self._slope[own] + unknown * self._flag[own])
+        given = values[:, at]
+        effects = _signed_log(given) * self._slope[own]
+        straight = np.flatnonzero(self._straight[own])
+        effects[:, straight] += given[:, straight] * self._straight[own[straight]]
+        return Terms(own, np.where(np.isnan(given), self._missing[own], effects))
 
     def _own_of(self, places: tuple[int, ...]) -> tuple[Indices, Indices]:
         """Return which of some live columns it reads, and where they stand among those that it reads."""
@@ -278,7 +283,7 @@ class Linear:
         return found
 
     def effects(self, rows: Indices, usual: Array) -> Sequence[Effect]:
-        columns = zip(self._values.tolist(), self._slope, self._median, self._flag, self._strength, strict=True)
+        columns = zip(self._values.tolist(), self._slope, self._straight, self._missing, self._strength, strict=True)
         return [_Line(*each) for each in columns]
 
 
