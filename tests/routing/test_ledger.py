@@ -29,7 +29,7 @@ from tests.routing.made_up_ledger import (
 
 from partnerml import Ecosystem, schema
 from partnerml.errors import BusyError, ConfigError, DataError, InputError, InternalError, SourceError
-from partnerml.routing import _database
+from partnerml.routing import _database, _queue
 from partnerml.routing import _queries as queries
 from partnerml.routing import _schema as tables
 from partnerml.routing._capacity import PartnerCapacity
@@ -327,6 +327,62 @@ def test_tables_of_another_version_are_refused(raw, sqlite_url, version, advice)
     raw.commit()
     with pytest.raises(SourceError, match=rf"schema version {version}; this one reads version 1: {advice}"):
         Ledger.open(sqlite_url)
+
+
+# what every version made that wrote this form of the tables
+_FROM_THE_BEGINNING = {"one_partner_holds_a_lead", "offers_by_lead", "live_offers_by_deadline", "leads_by_created_at"}
+
+
+def _indexes(url):
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    found = sa.inspect(engine)
+    return {index["name"] for table in tables.metadata.tables for index in found.get_indexes(table)}
+
+
+def _past_partnerml(url, *statements):
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("kind", ["sqlite_url", "postgres_url"])
+def test_a_ledger_of_an_earlier_version_gets_the_indexes_that_it_lacks(kind, request, caplog):
+    url = request.getfixturevalue(kind)
+    with Ledger.open(url) as ledger:
+        for lead in "LM":
+            route(ledger, lead, ROOM, NOW)
+    whole = _indexes(url)
+    late = {index.name for table in tables.metadata.tables.values() for index in table.indexes} - _FROM_THE_BEGINNING
+    assert late <= whole
+    _past_partnerml(url, *(f"DROP INDEX {name}" for name in late))
+    caplog.set_level("INFO", logger="partnerml")
+    with Ledger.open(url) as ledger:
+        assert len(ledger.offers()) == 2
+        assert ledger.audit() == []
+    assert _indexes(url) == whole
+    assert all(f"lacked the index {name}, which is there now" in caplog.text for name in late)
+    caplog.clear()
+    Ledger.open(url).close()
+    assert caplog.text == ""
+
+
+def test_an_index_that_cannot_be_made_is_told_of_and_stops_nobody(sqlite_url, caplog):
+    with Ledger.open(sqlite_url) as ledger:
+        route(ledger, "L", ROOM, NOW)
+    _past_partnerml(sqlite_url, "DROP INDEX decisions_by_moment", "CREATE TABLE decisions_by_moment (a)")
+    with Ledger.open(sqlite_url) as ledger:
+        route(ledger, "M", ROOM, NOW)
+        assert len(ledger.offers()) == 2
+    assert "lacks the index decisions_by_moment, and it cannot be made (there is already a table named" in caplog.text
+
+
+def test_what_is_asked_of_some_days_reads_no_other_decisions(sqlite_url):
+    with Ledger.open(sqlite_url) as ledger, ledger._database.reading() as connection:
+        for query in (queries.CAME, queries.CONSIDERED, _queue._QUEUE):
+            asked = query.params(dict.fromkeys(query.compile().params.keys() & {"start", "end", "by_then"}, 2))
+            compiled = asked.compile(connection, compile_kwargs={"literal_binds": True})
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")
+            assert not [row.detail for row in plan if row.detail.startswith("SCAN")]
 
 
 def test_who_waits_too_long_is_told_and_who_reads_does_not_wait(ledger_url, monkeypatch):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 from collections.abc import Iterator
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ VERSION = 1
 OPEN, DAY, WEEK = "open", "day", "week"
 
 _Serial = BigInteger().with_variant(Integer, "sqlite")
+_logger = logging.getLogger("partnerml")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -96,6 +98,10 @@ decisions = Table(
 # decisions after which a lead waits for a newer snapshot; few among very many, and looked for often
 WAITS = sa.text(f"decisions.document LIKE '%{json.dumps(WAITING, separators=(',', ':'))}%'".replace(":", r"\:"))
 Index("leads_that_wait", decisions.c.lead, sqlite_where=WAITS, postgresql_where=WAITS)
+
+# what came in some days, and what a person must decide: else all others would be read as well, documents and all
+Index("decisions_by_moment", decisions.c.decided_at, decisions.c.number, decisions.c.status)
+Index("decisions_by_status", decisions.c.status, decisions.c.decided_at)
 
 vectors = Table(
     "vectors",
@@ -292,6 +298,7 @@ def prepare(connection: sa.Connection, *, place: str, made_by: str) -> bool:
     found = set(sa.inspect(connection).get_table_names())
     if ledger.name in found:
         _check_version(connection, place)
+        _complete(connection, place)
         return False
     if taken := sorted(found & set(metadata.tables)):
         raise SourceError(
@@ -317,6 +324,31 @@ def _check_version(connection: sa.Connection, place: str) -> None:
             f"the ledger {place} was made by partnerml {row.made_by} with schema version {row.version}; this one reads "
             f"version {VERSION}: " + ("install a newer partnerml" if newer else "install that version, or name another")
         )
+
+
+def _complete(connection: sa.Connection, place: str) -> None:
+    """Make the indexes that a ledger lacks, since an earlier version made it: they change no answer, only its time.
+
+    Where the database lets only somebody else make them, a warning tells.
+    """
+    inspected = sa.inspect(connection)
+    for table in metadata.sorted_tables:
+        there = {index["name"] for index in inspected.get_indexes(table.name)}
+        lacking = [index for index in table.indexes if index.name not in there and not index.unique]
+        for index in sorted(lacking, key=lambda each: str(each.name)):
+            try:
+                with connection.begin_nested():
+                    index.create(connection)
+            except sa.exc.DBAPIError as error:
+                _logger.warning(
+                    "%s lacks the index %s, and it cannot be made (%s): what is asked of many decisions takes longer; "
+                    "let the owner of the tables open the ledger once",
+                    place,
+                    index.name,
+                    " ".join(str(error.orig).split()),
+                )
+            else:
+                _logger.info("%s lacked the index %s, which is there now", place, index.name)
 
 
 def _guards(dialect: str) -> Iterator[str]:
