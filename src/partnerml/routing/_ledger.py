@@ -328,7 +328,7 @@ class Ledger:
             lead_id = None if lead_id is None else queries.checked_id(lead_id, "lead_id")
             return told(connection, lead_id, by_then=_until(now))
 
-    def export(self, what: str = "assignments") -> pd.DataFrame:
+    def export(self, what: str = "assignments", *, now: Moment | None = None) -> pd.DataFrame:
         """Return what training and evaluation learn from.
 
         Parameters
@@ -336,6 +336,9 @@ class Ledger:
         what : str
             ``assignments``: the canonical table, with answers, outcomes and propensities. ``decisions``: each decision
             with what was expected. ``vectors``: who each policy chose from, with what probabilities and how much room.
+        now : moment, optional
+            Decisions, answers and outcomes that came later are left out; by default none are. A lead that has been
+            forgotten since is told as one that is.
 
         Raises
         ------
@@ -347,7 +350,7 @@ class Ledger:
         if what not in FRAMES:
             raise InputError(f"of a ledger one of {', '.join(FRAMES)} is exported; got {what!r:.80}")
         with self._database.reading() as connection:
-            frame: pd.DataFrame = FRAMES[what](connection)
+            frame: pd.DataFrame = FRAMES[what](connection, None if now is None else _until(now))
             return frame
 
     def forget(self, identifier: str, *, moment: Moment, by: str | None = None) -> int:
