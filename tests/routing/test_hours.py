@@ -119,9 +119,23 @@ def test_numbers_of_days_and_weeks_grow_with_time(date):
     assert week_number(date) + (after.isoweekday() == 1) <= week_number(after)
 
 
-@pytest.mark.parametrize("place", ["XX", "DE-XX", "Germany"])
-def test_holidays_that_nobody_knows_are_refused_by_name(place):
-    with pytest.raises(ConfigError, match=rf"routing.hours.holidays: the public holidays of '{place}' are not known"):
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("DE-XX", "the public holidays of 'DE-XX' are not known"),
+        ("XX", "'XX' begins with no two-letter code"),
+        ("Germany", "'Germany' begins with no two-letter code"),
+    ],
+)
+def test_holidays_that_nobody_knows_are_refused_by_name(place, words):
+    with pytest.raises(ConfigError, match=f"routing.hours.holidays: {words}"):
+        check_hours(HoursConfig(holidays=("FR", place)))
+
+
+@pytest.mark.parametrize("place", ["UK", "GBR", "USA", "DEU"])
+def test_holidays_are_named_as_the_countries_of_partners_are(place):
+    assert place in holidays.list_supported_countries(include_aliases=True)
+    with pytest.raises(ConfigError, match=rf"routing.hours.holidays: '{place}' begins with no two-letter code"):
         check_hours(HoursConfig(holidays=("FR", place)))
 
 

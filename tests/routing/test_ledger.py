@@ -497,6 +497,9 @@ def test_leads_that_may_be_the_same_are_found_by_account_domain_and_name(ledger)
             return [match.lead_id for match in turn.matches(keys, since=SINCE, **more)]
 
     assert found(Keys(account_id="A1")) == ["account"]
+    # it came long ago, and is entered today: from now on it counts
+    route(ledger, "late", FREE, NOW, keys=Keys(account_id="A3", created_at=NOW - 91 * DAY))
+    assert found(Keys(account_id="A3")) == ["late"]
     assert found(Keys("A1", "acme.com", "robotics acme")) == ["account", "domain", "name"]
     assert found(Keys(name="acme robotic")) == ["name"]
     assert found(Keys(name="acme robotic"), name_threshold=99) == []
@@ -727,6 +730,18 @@ def test_who_a_lead_was_is_forgotten_and_what_was_counted_stays(known, name):
         known.forget(name, moment=NOW)
     with known.turn("new", moment=NOW) as turn:
         assert turn.matches(Keys("ACC-77", "doe.example", "jane doe ltd"), since=SINCE) == []
+
+
+def test_where_a_lead_and_an_account_have_one_id_who_forgets_says_which(ledger):
+    for lead_id, account in (("123", "9"), ("500", "123"), ("501", "123")):
+        with ledger.turn(lead_id, moment=NOW) as turn:
+            turn.record(document=document(lead_id, 0, "fallback"), payload="{}", keys=Keys(account))
+    with pytest.raises(InputError, match=r"'123' is the id of a lead, and of the account of 2 other\(s\).*--kind"):
+        ledger.forget("123", moment=NOW)
+    with pytest.raises(ConfigError, match="kind is lead or account"):
+        ledger.forget("123", moment=NOW, kind="leads")
+    assert ledger.forget("123", moment=NOW, kind="lead") == 1
+    assert ledger.forget("123", moment=NOW) == 2
 
 
 def test_a_lead_that_was_forgotten_may_come_again(known):

@@ -25,3 +25,30 @@ def test_a_lead_given_to_who_is_no_partner_is_warned_of(partner, odd, caplog):
             given = router.override("l1", partner, by="Ada", reason="so", now=NOW)
     assert given.partner_id == partner
     assert (f"lead l1 is given to {partner}, which is no partner at the time" in caplog.text) is odd
+
+
+def test_round_robin_owes_a_lead_again_to_who_lost_it_to_an_override():
+    policy = {"kind": "round_robin", "catch_up": 50}
+    with Router.open(snapshot(3, config={"policy": policy})) as router:
+        got = []
+        for number in range(30):
+            lead_id = f"l{number}"
+            given = router.route({"lead_id": lead_id}, now=NOW + dt.timedelta(minutes=number))
+            if given.partner_id == "p0":
+                later = NOW + dt.timedelta(minutes=number, seconds=30)
+                owed = _credit(router)
+                router.override(lead_id, "p1", by="ann", reason="knows them", now=later)
+                assert _credit(router) == pytest.approx(owed + 1.0)
+                # once is enough
+                router.override(lead_id, "p2", by="ann", reason="knows them better", now=later)
+                assert _credit(router) == pytest.approx(owed + 1.0)
+            got.append(given.partner_id)
+        assert got.count("p0") > 10
+        for text in router.ledger.export("decisions").decision_id[:5]:
+            if router.decision(text).policy == "round_robin":
+                router.replay(text)
+
+
+def _credit(router):
+    with router.ledger.turn(moment=NOW) as turn:
+        return turn.credit().get("p0", 0.0)

@@ -139,6 +139,7 @@ def test_among_thousands_of_names_none_is_missed():
         ({"account_name": "ACME Tools, Inc."}, {"by": "name", "name": "acme tools", "other_name": "acme tools"}),
         ({"account_name": "Tools Acme", "country": "DE"}, {"by": "name", "score": 100.0, "threshold": 93.0}),
         ({"account_name": "Acme Tool"}, {"by": "name", "other_name": "acme tool", "score": 94.7}),
+        ({"account_name": "Acme Tools", "domain": "acme.de"}, {"by": "name", "score": 100.0}),
     ],
 )
 @pytest.mark.parametrize("source", ["snapshot", "ledger"])
@@ -171,6 +172,16 @@ def match(row):
     [
         ({"account_name": "Acme Tools", "country": "DE"}, {"account_name": "Acme Tools", "country": "AT"}),
         ({"account_name": "Acme Tools"}, {"account_name": "Acme Pools"}),
+        (
+            {"account_name": "Acme Tools", "account_id": "a1"},
+            {"account_name": "Acme Tools", "account_id": "a2"},
+        ),
+        (
+            {"account_name": "Volksbank Nordheim", "domain": "vb-nordheim.de"},
+            {"account_name": "Volksbank Northeim", "domain": "vb-northeim.de"},
+        ),
+        ({"account_name": "Pharmacy 101 Springfield"}, {"account_name": "Pharmacy 102 Springfield"}),
+        ({"account_name": "Westbank Capital Partners II"}, {"account_name": "Westbank Capital Partners III"}),
         ({"domain": "gmail.com"}, {"domain": "gmail.com"}),
         ({"account_name": "Unknown"}, {"account_name": "unknown"}),
         ({"account_name": "n/a", "country": "DE"}, {"account_name": "N.A.", "country": "DE"}),

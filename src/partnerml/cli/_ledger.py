@@ -143,9 +143,12 @@ def outcomes(session: Session, *, file: Path, by: str | None, now: dt.datetime |
 
 @command("forget")
 @click.argument("identifier", metavar="ID")
+@click.option(
+    "--kind", type=click.Choice(["lead", "account"]), help="Of which ID is, where a lead and an account have the same."
+)
 @_routed.by_option
 @_routed.now_option
-def forget(session: Session, *, identifier: str, by: str | None, now: dt.datetime | None) -> Result:
+def forget(session: Session, *, identifier: str, kind: str | None, by: str | None, now: dt.datetime | None) -> Result:
     """Forget who a lead, or all leads of an account, were: ID is that of either.
 
     What they were is replaced by pseudonyms for good; what was counted stays, and their decisions cannot be replayed.
@@ -155,7 +158,7 @@ def forget(session: Session, *, identifier: str, by: str | None, now: dt.datetim
       partnerml forget A00005085 --by "privacy desk"
     """  # noqa: D301
     with _routed.ledger_of(session) as (_, ledger):
-        count = ledger.forget(identifier, moment=_routed.moment_of(now), by=by)
+        count = ledger.forget(identifier, moment=_routed.moment_of(now), by=by, kind=kind)
     return Result(
         {"id": identifier, "leads": count}, _routed.lines(f"{_routed.plural(count, 'lead')} of {identifier} forgotten")
     )

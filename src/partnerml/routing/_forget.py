@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from partnerml.routing._turn import Turn
 
 FORGOTTEN = "forgotten"
+KINDS = ("lead", "account")
 # what of a decision says nothing of the lead
 _KEPT = (
     *("decision_id", "status", "partner_id", "offer_id", "rank", "p_win", "price", "utility", "propensity"),
@@ -32,7 +33,7 @@ _EMPTY: Mapping[type, Any] = {str: "", bool: False, int: 0, float: 0.0, list: []
 leads, decisions = tables.leads.c, tables.decisions.c
 
 
-def forget(turn: Turn, identifier: str, *, by: str | None) -> int:
+def forget(turn: Turn, identifier: str, *, by: str | None, kind: str | None = None) -> int:
     """Forget a lead, or all leads of an account.
 
     Returns
@@ -43,14 +44,23 @@ def forget(turn: Turn, identifier: str, *, by: str | None) -> int:
     Raises
     ------
     InputError
-        If there is none of that id.
+        If there is none of that id, or a lead and the account of others have it: what is forgotten does not come back.
     """
     connection = turn.connection
-    named = sa.or_(leads.lead_id == identifier, leads.account_id == identifier)
-    rows = connection.execute(sa.select(leads.lead, leads.lead_id).where(named, leads.forgotten == 0)).all()
+    by_kind = dict(zip(KINDS, (leads.lead_id == identifier, leads.account_id == identifier), strict=True))
+    named = by_kind[kind] if kind is not None else sa.or_(*by_kind.values())
+    columns = (leads.lead, leads.lead_id, leads.account_id)
+    rows = connection.execute(sa.select(*columns).where(named, leads.forgotten == 0)).all()
+    is_lead = [row.lead_id == identifier and row.account_id != identifier for row in rows]
+    if kind is None and len(set(is_lead)) > 1:
+        raise InputError(
+            f"{identifier!r} is the id of a lead, and of the account of {is_lead.count(False)} other(s) in this "
+            "ledger; say which of both is to be forgotten: kind lead or account (--kind)"
+        )
     if not rows:
         raise InputError(
-            f"there is no lead and no account {identifier!r} in this ledger; what has been forgotten is not found again"
+            f"there is no {kind or 'lead and no account'} {identifier!r} in this ledger; what has been forgotten is "
+            "not found again"
         )
     for row in rows:
         _forget_lead(turn, row.lead, row.lead_id, by)

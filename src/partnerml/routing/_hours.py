@@ -12,7 +12,9 @@ import zoneinfo
 from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
+from partnerml.codes import valid_codes
 from partnerml.errors import ConfigError, DataError, require
+from partnerml.schema import Type
 
 if TYPE_CHECKING:
     from partnerml.config._routing import HoursConfig
@@ -167,6 +169,12 @@ def check_hours(config: HoursConfig) -> None:
     except DataError as error:
         raise ConfigError(f"routing.hours.time_zone: {error}") from error
     for place in config.holidays:
+        country = place.upper().partition("-")[0]
+        if country not in valid_codes(Type.COUNTRY):  # the calendars know others (UK, USA), which no partner has
+            raise ConfigError(
+                f"routing.hours.holidays: {place!r} begins with no two-letter code of ISO 3166-1, which countries of "
+                "partners are told by; write GB, US or DE-BY, for example"
+            )
         _is_holiday(place, dt.date(2026, 1, 1))
 
 

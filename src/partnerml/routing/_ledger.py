@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from partnerml import __version__
-from partnerml.errors import BusyError, InputError, SourceError
+from partnerml.errors import BusyError, ConfigError, InputError, SourceError
 from partnerml.moments import Moment
 from partnerml.moments import moment as zoned
 from partnerml.routing import _queries as queries
 from partnerml.routing import _schema as tables
-from partnerml.routing._capacity import Fold, PartnerCapacity
+from partnerml.routing._capacity import Entry, Fold, PartnerCapacity
 from partnerml.routing._database import Database, NoLedgerError
 from partnerml.routing._memory import Memory
 from partnerml.routing._offers import STATES, Offer
@@ -353,7 +353,7 @@ class Ledger:
             frame: pd.DataFrame = FRAMES[what](connection, None if now is None else _until(now))
             return frame
 
-    def forget(self, identifier: str, *, moment: Moment, by: str | None = None) -> int:
+    def forget(self, identifier: str, *, moment: Moment, by: str | None = None, kind: str | None = None) -> int:
         """Forget a lead, or all leads of an account: who it was, not what was counted.
 
         Parameters
@@ -364,6 +364,8 @@ class Ledger:
             Now.
         by : str, optional
             Who asked for it.
+        kind : {"lead", "account"}, optional
+            Of which the id is; by default of either.
 
         Returns
         -------
@@ -373,13 +375,18 @@ class Ledger:
         Raises
         ------
         InputError
-            If there is none of that id.
+            If there is none of that id, or a lead has it and the account of others too, and no kind is given.
+        ConfigError
+            If there is no such kind.
         """
-        from partnerml.routing._forget import forget
+        from partnerml.routing._forget import KINDS, forget
+
+        if kind is not None and kind not in KINDS:
+            raise ConfigError(f"kind is {' or '.join(KINDS)}, got {kind!r}")
 
         with self.turn(moment=moment) as turn:
             turn.wrote = True
-            count = forget(turn, queries.checked_id(identifier, "the id to forget"), by=by)
+            count = forget(turn, queries.checked_id(identifier, "the id to forget"), by=by, kind=kind)
             # what was read may hang on ids that are not there any more: this process is to see what others see
             self._memory.forget()
         self._database.settle()

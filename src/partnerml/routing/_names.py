@@ -63,6 +63,7 @@ _FILLERS = frozenset(("and", "und", "et", "og", "och", "the"))
 _SPOLKA = re.compile(r"\b(?:sp(?:[oó][lł]ka)?\.? ?z ?o\.? ?o|z ?o\. ?o)\b\.?", re.IGNORECASE)
 # single letters that dots or slashes hold together: G.m.b.H., S.p.A., A/S
 _INITIALS = re.compile(r"\b(?:\w[./] ?)+\w\b\.?")
+_NUMBER = re.compile(r"\d+|\b(?:i{2,3}|iv|vi{0,3}|ix|xi{0,3})\b")  # in digits, or Roman from II to XIII
 _PURPOSE = "names of companies that are alike"
 _NO_NAME = 1 << 40
 _APOSTROPHES = "'`\u2019"
@@ -174,6 +175,23 @@ class Names:
 def likeness(name: str, other: str) -> float:
     """Return how alike two normalised names are, 0 to 100 (rapidfuzz's ``token_sort_ratio``)."""
     return float(_fuzz().token_sort_ratio(name, other))
+
+
+def numbered_apart(name: str, other: str) -> bool:
+    """Tell whether two normalised names have other numbers, which tell a chain's places and a firm's funds apart.
+
+    Examples
+    --------
+    >>> numbered_apart("pharmacy 101 springfield", "pharmacy 102 springfield"), numbered_apart("3m", "3 m")
+    (True, False)
+    >>> numbered_apart("capital partners ii", "capital partners iii")
+    True
+    """
+    return _numbers(name) != _numbers(other)
+
+
+def _numbers(name: str) -> list[str]:
+    return sorted(_NUMBER.findall(name))
 
 
 def _fuzz() -> ModuleType:

@@ -1,7 +1,8 @@
 """What comes before any choice: a lead that is another one come again, a registered deal, an account with an owner.
 
 Two companies are the same by account, by domain (not one where anybody may have an address), or by names that are
-alike once case, accents and legal forms are taken off, in countries that do not contradict each other.
+alike once case, accents and legal forms are taken off, where nothing else says that they are two: other accounts or
+countries, and where the names are not quite the same, other domains or other numbers in them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from partnerml.routing._decision import DUPLICATE, OWNER, REGISTERED
 from partnerml.routing._index import index_of
 from partnerml.routing._matches import Companies, Keys
-from partnerml.routing._names import domain_key, likeness, normalised
+from partnerml.routing._names import domain_key, likeness, normalised, numbered_apart
 from partnerml.routing._partners import NO_ROW, Account, Deal
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _counts(situation: Situation, match: Match) -> bool:
     Of two leads that nobody has, the later one is the duplicate, whichever is asked for first: if each were one of the
     other, both would be lost.
     """
-    if match.created_at < situation.moment - situation.config.duplicates.window:
+    if match.since < situation.moment - situation.config.duplicates.window:
         return False
     lead = situation.lead
     own = lead.get("created_at") or situation.moment, lead.lead_id
@@ -248,12 +249,24 @@ def _how(keys: Keys, other: Keys, threshold: float) -> _Same | None:
         return _Same.by("account", account_id=keys.account_id)
     if keys.domain is not None and keys.domain == other.domain:
         return _Same.by("domain", domain=keys.domain)
-    if keys.name is None or other.name is None or (keys.country and other.country and keys.country != other.country):
+    if keys.name is None or other.name is None or _contradict(keys, other):
         return None
     score = likeness(keys.name, other.name)
     if score < threshold:
         return None
     return _Same.by("name", name=keys.name, other_name=other.name, score=round(score, 1), threshold=threshold)
+
+
+def _contradict(keys: Keys, other: Keys) -> bool:
+    """Tell whether what is known of two companies says that they are not the same, however alike their names."""
+    if keys.country and other.country and keys.country != other.country:
+        return True
+    if keys.account_id is not None and other.account_id is not None:  # they are known to differ by now
+        return True
+    if keys.name == other.name:  # one company may have several domains
+        return False
+    named_apart = keys.domain is not None and other.domain is not None
+    return named_apart or numbered_apart(str(keys.name), str(other.name))
 
 
 def _keys_of_match(match: Match) -> Keys:

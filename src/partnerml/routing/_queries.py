@@ -57,7 +57,7 @@ DECISION = (
     .where(decisions.decision_id == bindparam("decision_id"))
 )
 FIRST_DECIDED = (
-    sa.select(decisions.document, leads.payload)
+    sa.select(decisions.document, leads.payload, decisions.after_entry)
     .select_from(tables.decisions.join(tables.leads))
     .where(
         decisions.number == 0,
@@ -121,6 +121,18 @@ ENTRIES_UNTIL = _ENTRIES.where(
     entries.seq <= bindparam("last"),
     sa.or_(entries.d_open != 0, entries.week >= bindparam("week")),
 ).order_by(entries.seq)
+ENTRIES_BETWEEN = (
+    _ENTRIES.add_columns(entries.step)
+    .where(entries.seq > bindparam("after"), entries.seq <= bindparam("last"))
+    .order_by(entries.seq)
+)
+# when something was written last: entries and decisions are in the order of time
+LAST_STEP = sa.select(
+    sa.func.coalesce(sa.select(entries.at).order_by(entries.seq.desc()).limit(1).scalar_subquery(), 0).label("entered"),
+    sa.func.coalesce(
+        sa.select(decisions.decided_at).order_by(decisions.seq.desc()).limit(1).scalar_subquery(), 0
+    ).label("decided"),
+)
 LAST_ENTRY = sa.select(sa.func.coalesce(sa.func.max(entries.seq), 0))
 COUNTERS = sa.select(counters.kind, counters.period, counters.partner_id, counters.units).where(
     counters.units > 0,
@@ -130,10 +142,23 @@ COUNTERS = sa.select(counters.kind, counters.period, counters.partner_id, counte
         sa.and_(counters.kind == WEEK, counters.period >= bindparam("week")),
     ),
 )
+# with when each was decided first: one that was entered late counts from then on
+_TOLD_APART = sa.select(
+    leads.lead,
+    leads.lead_id,
+    leads.created_at,
+    decisions.decided_at,
+    leads.account_id,
+    leads.domain,
+    leads.name,
+    leads.country,
+).join_from(tables.leads, tables.decisions, sa.and_(decisions.lead == leads.lead, decisions.number == 0))
 LEADS_AFTER = Ready(
-    sa.select(leads.lead, leads.lead_id, leads.created_at, leads.account_id, leads.domain, leads.name, leads.country)
-    .where(leads.lead > bindparam("last"), leads.created_at >= bindparam("since"), leads.forgotten == 0)
-    .order_by(leads.lead)
+    _TOLD_APART.where(
+        leads.lead > bindparam("last"),
+        sa.or_(leads.created_at >= bindparam("since"), decisions.decided_at >= bindparam("since")),
+        leads.forgotten == 0,
+    ).order_by(leads.lead)
 )
 HOLDERS = sa.select(offers.lead, offers.partner_id, offers.outcome, offers.closed_at).where(
     offers.lead.in_(bindparam("those", expanding=True)), offers.status.in_(HOLDING)
@@ -178,7 +203,7 @@ HAD = (
     .select_from(tables.offers.join(tables.decisions, decisions.seq == offers.seq))
     .where(offers.lead == bindparam("of_lead"), decisions.number < bindparam("before"))
 )
-LEADS_NUMBERED = sa.select(tables.leads).where(leads.lead.in_(bindparam("those", expanding=True)))
+LEADS_NUMBERED = _TOLD_APART.where(leads.lead.in_(bindparam("those", expanding=True)))
 CREDITS = sa.select(tables.owed.c.partner_id, tables.owed.c.credit)
 CREDITS_AFTER = (
     sa.select(tables.owed_changes.c.change, tables.owed_changes.c.credits)

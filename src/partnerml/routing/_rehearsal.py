@@ -46,6 +46,7 @@ class _Row(NamedTuple):
     lead: int
     lead_id: str
     created_at: int
+    decided_at: int
     account_id: str | None
     domain: str | None
     name: str | None
@@ -124,7 +125,8 @@ class Rehearsal:
         self._credit |= outcome.credit or {}
         keys = keys_of(lead, self.opened.snapshot)
         created = micros(keys.created_at or moment)
-        row = _Row(len(self._partners), lead.lead_id, created, keys.account_id, keys.domain, keys.name, keys.country)
+        told = keys.account_id, keys.domain, keys.name, keys.country
+        row = _Row(len(self._partners), lead.lead_id, created, micros(moment), *told)
         self._known.add([row])
         self._partners.append(outcome.decision.partner_id)
         return outcome.decision
@@ -168,54 +170,6 @@ def dry_run(
             rehearsal.route(lead, moment, matches=found.matches, past=found.past) if stands is None else stands
         )
     return decisions
-
-
-def simulated(
-    ledger: Ledger, opened: Opened, *, start: dt.datetime, end: dt.datetime, progress: Progress
-) -> pd.DataFrame:
-    """Return the decisions that were first made in ``[start, end)`` beside those that would have been.
-
-    Parameters
-    ----------
-    ledger : Ledger
-    opened : Opened
-        The snapshot and the rules by which they would have been made.
-    start, end : datetime
-    progress : Progress
-    """
-    past = [(Decision.from_json(text), Lead.of_payload(payload)) for text, payload in ledger.decided(start, end)]
-    if not past:
-        raise InputError(
-            f"no lead was decided from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC: there is nothing to simulate"
-        )
-    batched = sum(was.policy == BATCH for was, _ in past)
-    if batched:
-        _logger.warning(
-            "%s of %s decisions were of a batch, which gave out many leads at once: here they come one by one, so that "
-            "some change by the same rules too",
-            f"{batched:,}",
-            f"{len(past):,}",
-        )
-    priced = sum(was.prices_id is not None and was.policy != BATCH for was, _ in past)
-    if priced:
-        _logger.warning(
-            "%s of %s decisions were made at prices that had been found then (partnerml reprice): here there are none, "
-            "so that some change by the same rules too",
-            f"{priced:,}",
-            f"{len(past):,}",
-        )
-    state = ledger.state_at(past[0][0].decision_id)
-    rehearsal = Rehearsal(opened, state.fold, dict(state.credit))
-    # those of the period are decided anew, and of later ones nobody knew, whenever they came
-    later = {json.loads(payload)["lead_id"] for _, payload in ledger.decided(start, _END)}
-    would = []
-    for was, lead in progress.track(past, "leads", total=len(past)):
-        (behind,) = in_ledger(ledger, opened, [lead], moment=was.decided_at)
-        known = [match for match in behind.matches if match.lead_id not in later]
-        would.append(rehearsal.route(lead, was.decided_at, matches=known))
-    found = beside([was for was, _ in past], would)
-    found.attrs["of_batch"] = batched
-    return found
 
 
 def in_ledger(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: dt.datetime) -> list[Behind]:

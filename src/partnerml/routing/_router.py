@@ -12,17 +12,19 @@ from partnerml.errors import ConfigError, DataError, InputError, ModelError, Par
 from partnerml.moments import Moment
 from partnerml.moments import moment as zoned
 from partnerml.progress import Progress
+from partnerml.routing import _queries as queries
 from partnerml.routing._decision import ASSIGNED, DUPLICATE, OVERRIDDEN, Decision, id_of
 from partnerml.routing._eligibility import Failed, why_not
 from partnerml.routing._in_use import InUse
 from partnerml.routing._lead import Lead, LeadTable
 from partnerml.routing._lead_columns import misnamed
 from partnerml.routing._ledger import Ledger
-from partnerml.routing._offers import EXPIRED, OVERRIDE, Offer
+from partnerml.routing._offers import EXPIRED, OVERRIDE, WITHDRAWN, Offer
 from partnerml.routing._opened import Opened
 from partnerml.routing._precedence import precedence
+from partnerml.routing._schema import moment_of
 from partnerml.routing._snapshot import Snapshot
-from partnerml.routing._standing import after_answer, follow, is_due, latest_of, standing
+from partnerml.routing._standing import after_answer, follow, is_due, latest_of, owe_again, standing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -335,6 +337,8 @@ class Router:
                 )
             held = opened.held(partner_id, str(decision.offer_id), OVERRIDE, moment)
             text = turn.record(document=decision.to_dict(), held=held, by=by, reason=reason)
+            if latest.offer is not None and latest.offer.holds:  # it was taken back from who held it
+                owe_again(turn, opened, Decision.from_json(latest.text), WITHDRAWN)
             return Decision.from_json(text)
 
     def outcome(
@@ -457,9 +461,11 @@ class Router:
             raise InputError(f"decision {decision_id} is of {found.decided_at.isoformat()}, after {moment.isoformat()}")
         return found
 
-    def forget(self, identifier: str, *, now: Moment | None = None, by: str | None = None) -> int:
+    def forget(
+        self, identifier: str, *, now: Moment | None = None, by: str | None = None, kind: str | None = None
+    ) -> int:
         """Forget who a lead, or all leads of an account, were; see `Ledger.forget`."""
-        return self.ledger.forget(identifier, moment=_moment(now), by=by)
+        return self.ledger.forget(identifier, moment=_moment(now), by=by, kind=kind)
 
     # many leads
 

@@ -61,6 +61,8 @@ class Match:
     outcome : str or None
         ``won``, ``lost`` or ``cancelled``, where the partner has closed it; of leads of the ledger.
     closed_at : datetime or None
+    decided_at : datetime or None
+        When it was decided first; of leads of the ledger.
     """
 
     lead_id: str
@@ -72,6 +74,12 @@ class Match:
     country: str | None = None
     outcome: str | None = None
     closed_at: dt.datetime | None = None
+    decided_at: dt.datetime | None = None
+
+    @property
+    def since(self) -> dt.datetime:
+        """When it came, or was entered, if that was later: a backlog is routed long after it came."""
+        return self.created_at if self.decided_at is None else max(self.created_at, self.decided_at)
 
 
 class Beforehand(NamedTuple):

@@ -120,13 +120,13 @@ def after_answer(turn: Turn, opened: Opened) -> Decision:
         return Decision.from_json(latest.text)
     if latest.forgotten:  # there is nothing left to decide by
         return Decision.from_json(latest.text)
-    _owe_again(turn, opened, Decision.from_json(latest.text), latest.offer.status)
+    owe_again(turn, opened, Decision.from_json(latest.text), latest.offer.status)
     lead = Lead.of_payload(latest.payload)
     situation, credit = opened.situation_in(turn, lead), opened.credit_in(turn)
     return follow(turn, opened, lead, outcome=opened.decide_next(situation, number=turn.number, credit=credit))
 
 
-def _owe_again(turn: Turn, opened: Opened, decision: Decision, status: str) -> None:
+def owe_again(turn: Turn, opened: Opened, decision: Decision, status: str) -> None:
     """Let round robin owe a lead again to a partner whose turn it was and who did not keep it."""
     acting = opened.config.policy_of(decision.policy)
     if status not in RETURNED or acting is None or acting.kind != "round_robin" or decision.partner_id is None:

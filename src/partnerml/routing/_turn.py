@@ -461,6 +461,7 @@ def match_of(row: Any, partner_id: str | None, outcome: str | None = None, close
         lead_id=row.lead_id,
         partner_id=partner_id,
         created_at=moment_of(row.created_at),
+        decided_at=moment_of(row.decided_at),
         account_id=row.account_id,
         domain=row.domain,
         name=row.name,
