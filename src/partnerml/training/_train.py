@@ -85,7 +85,9 @@ def end_of(eco: Ecosystem, task: Task, until: Moment | None) -> dt.datetime:
     """
     lack = task.kind.missing(eco)
     if lack is not None:
-        raise NotEnoughDataError(f"{task.name} cannot be trained: it lacks {lack}. Map it, or do not list the task")
+        raise NotEnoughDataError(
+            f"{task.name} cannot be trained: it lacks {lack}. Add it to the configuration, or do not list the task"
+        )
     return moment_of(eco.default_until() if until is None else until, name="until")
 
 
