@@ -109,7 +109,7 @@ def explained(router: Router, decisions: list[Decision]) -> None:
     others = dict.fromkeys([*(str(one.partner_id) for one in decisions), *router.snapshot.partners.partner_id])
     for rule in ("capacity", "membership"):
         for partner_id in others:
-            failed = router.why_not(last.lead_id, partner_id, now=last.decided_at)
+            failed = router.why_not(last.lead_id, partner_id, now=decisions[-1].decided_at)
             if failed and failed[0].rule == rule:
                 print(f"why not {partner_id}: {failed[0].evidence}")
                 break

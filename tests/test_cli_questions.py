@@ -48,8 +48,12 @@ def test_what_is_asked_of_a_moment_is_as_it_was_known_by_then(config, routed):
     assert told("for-partner", "-c", config, "l1", "p1", *NOW)["yours"]
     assert not told("for-partner", "-c", config, "l1", "p1", *LATER)["yours"]
     assert told("simulate", "-c", config, "2026-06-01", *NOW)["leads"] == 1
-    assert "in_latest_decision" in told("why-not", "-c", config, "l1", "p0", *NOW)
-    assert "in_latest_decision" not in told("why-not", "-c", config, "l1", "p0", *BEFORE)
+    assert "in_latest_decision" in told("why-not", "-c", config, "l1", "p0", *LATER)
+    for then in (NOW, BEFORE):
+        past = partnerml("why-not", "-c", config, "l1", "p0", *then)
+        assert past.exit_code == 2
+        assert "who may get a lead is told as things stand, and the ledger was written at 2026-06-0" in past.stderr
+        assert "partnerml for-partner LEAD_ID PARTNER_ID --now" in past.stderr
     for before in (("history", "l1"), ("for-partner", "l1", "p1"), ("simulate", "2026-06-01")):
         done = partnerml(*before, "-c", config, *BEFORE)
         assert done.exit_code == 2, before

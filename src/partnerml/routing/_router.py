@@ -376,7 +376,8 @@ class Router:
         Raises
         ------
         InputError
-            If there is no such partner or lead.
+            If there is no such partner or lead, or `now` is before what the ledger wrote last: what partners held is
+            known as it is now. `for_partner` tells of past decisions.
         ConfigError
             If there is no such audience.
         """
@@ -387,6 +388,8 @@ class Router:
         asked = None if isinstance(lead, str) else Lead.of(lead)
         lead_id = str(lead) if asked is None else asked.lead_id
         with self.ledger.turn(lead_id, moment=moment) as turn:
+            if now is not None:
+                _refuse_past(turn)
             situation = opened.situation_in(turn, asked or Lead.of_payload(_known(turn, lead_id).payload))
         found = precedence(situation)
         # a lead that is another one come again is offered to nobody, not even who has the other
@@ -661,6 +664,17 @@ def _leads(leads: Leads) -> tuple[Lead, ...]:
         for words in misnamed(table.leads):
             _logger.warning("leads: %s", words)
     return table.leads
+
+
+def _refuse_past(turn: Turn) -> None:
+    """Refuse a moment before the last step of the ledger: leads that were given since would count as held then."""
+    last = moment_of(max(turn.connection.execute(queries.LAST_STEP).one()))
+    if turn.moment < last:
+        raise InputError(
+            f"who may get a lead is told as things stand, and the ledger was written at {last:%Y-%m-%d %H:%M:%S} UTC, "
+            f"after {turn.moment:%Y-%m-%d %H:%M:%S}; give that moment or a later one. Of a past decision "
+            "`partnerml for-partner LEAD_ID PARTNER_ID --now` tells which rule a partner did not pass"
+        )
 
 
 def _known(turn: Turn, lead_id: str) -> Latest:
