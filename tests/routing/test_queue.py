@@ -25,6 +25,20 @@ def slowly(ledger):
     return sorted((row["decided_at"], row["decision_id"]) for row in waiting)
 
 
+@pytest.mark.parametrize("url", [None, "sqlite", "postgresql"])
+def test_a_lead_that_repeats_one_that_nobody_has_and_that_was_never_routed_is_in_the_queue(url, tmp_path, request):
+    url = request.getfixturevalue("postgres_url") if url == "postgresql" else url and f"sqlite:///{tmp_path}/l.db"
+    before = {"lead_id": "old", "created_at": AS_OF - dt.timedelta(days=3), "account_id": "A1"}
+    with Router.open(snapshot(2, leads=[before]), ledger=url) as router:
+        assert router.route(a_lead(1, account_id="A1"), now=NOW).why.endswith("no partner has it")
+        # of these two the first is with somebody, or in the queue itself
+        assert router.route(a_lead(2, account_id="A2"), now=NOW).status == "assigned"
+        assert router.route(a_lead(3, account_id="A2"), now=NOW).status == "duplicate"
+        assert list(router.ledger.queue()["lead_id"]) == ["l1"]
+        router.override("l1", "p1", by="Ada", reason="so", now=NOW)
+        assert router.ledger.queue().empty
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_queue_is_the_leads_whose_latest_decision_is_a_fallback(seed):
     draw = random.Random(seed)

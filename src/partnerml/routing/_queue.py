@@ -1,4 +1,8 @@
-"""The leads that a person must decide: those whose latest decision is that nobody gets them."""
+"""The leads that a person must decide: those whose latest decision is that nobody gets them.
+
+Also those that repeat a lead which no partner has, where that one is known from the tables alone and was never routed:
+nobody else would see to either.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from partnerml.routing import _schema as tables
-from partnerml.routing._decision import FALLBACK, Decision
+from partnerml.routing._decision import DUPLICATE, FALLBACK, Decision
 from partnerml.routing._history import moments
 from partnerml.routing._queries import was_last
 
@@ -28,12 +32,22 @@ _ASKED = (
     .correlate(tables.decisions)
     .scalar_subquery()
 )
+_original = tables.leads.alias()
+_REPEATS_NOTHING_ROUTED = sa.and_(
+    decisions.status == DUPLICATE,
+    decisions.partner_id.is_(None),
+    ~sa.exists().where(_original.c.lead_id == decisions.duplicate_of).correlate(tables.decisions),
+)
 _QUEUE = (
     sa.select(
         decisions.document, decisions.decided_at, leads.lead_id, leads.payload, leads.created_at, _ASKED.label("asked")
     )
     .select_from(tables.decisions.join(tables.leads))
-    .where(decisions.status == FALLBACK, leads.forgotten == 0, was_last(sa.bindparam("by_then")))
+    .where(
+        sa.or_(decisions.status == FALLBACK, _REPEATS_NOTHING_ROUTED),
+        leads.forgotten == 0,
+        was_last(sa.bindparam("by_then")),
+    )
     .order_by(decisions.decided_at, decisions.seq)
 )
 
