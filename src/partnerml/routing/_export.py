@@ -53,7 +53,7 @@ def assignments(connection: sa.Connection, by_then: int | None = None) -> pd.Dat
         .order_by(offers.offer)
     )
     if by_then is None:
-        rows = [_assignment(row, row._mapping) for row in connection.execute(query)]
+        rows = [_assignment(row, row._asdict()) for row in connection.execute(query)]
     else:
         became = _became(connection, by_then)
         found = connection.execute(query.where(offers.offered_at <= by_then))
