@@ -146,15 +146,16 @@ def test_what_was_exported_is_a_second_source_of_assignments(config, routed):
 
 def test_a_day_by_other_rules_is_set_beside_the_day_that_was(config, routed):
     same = told("simulate", "-c", config, "2026-06-01")
-    assert (same["leads"], same["changed"], same["of_batch"], same["changes"]) == (1, 0, 0, [])
+    assert [same[name] for name in ("leads", "changed", "differs", "of_batch", "changes")] == [1, 0, 0, 0, []]
     other = ("--set", "routing.policy.kind=round_robin")
     out = config.parent / "beside.csv"
     (row,) = told("simulate", "-c", config, "2026-06-01", *other, "--out", out)["changes"]
-    assert (row["was_partner_id"], row["would_partner_id"]) == ("p1", "p2")
+    assert [row[f"{side}_partner_id"] for side in ("was", "published", "would")] == ["p1", "p1", "p2"]
     assert pd.read_csv(out)["would_partner_id"].tolist() == ["p2"]
     shown = partnerml("simulate", "-c", config, "2026-06-01", *other).stdout
-    for part in ("What would change", "Firm 1 (p1)", "Firm 2 (p2)", "1 lead: 1 would go otherwise"):
+    for part in ("What would change", "as published", "Firm 1 (p1)", "Firm 2 (p2)", "1 lead: 1 would go otherwise"):
         assert part in shown
+    assert "changed since the snapshot was published" not in shown  # which is the question
     assert len(told("history", "-c", config, "l1")["history"]) == 2
     none = partnerml("simulate", "-c", config, "2026-05-01")
     assert (none.exit_code, "there is nothing to simulate" in none.stderr) == (2, True)

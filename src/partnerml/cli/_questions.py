@@ -166,11 +166,12 @@ def export(session: Session, *, what: str, out: Path, now: dt.datetime | None) -
 )
 @_routed.now_option
 def simulate(session: Session, *, day: dt.datetime, days: int, out: Path | None, now: dt.datetime | None) -> Result:
-    """Set who got the leads of a past day beside who would have got them by the rules of the configuration.
+    """Set who would have got the leads of a past day by the rules of the configuration beside who does as published.
 
-    As it is now, published or not: try rules with --set. The leads come as they came, from what partners held when the
-    day began; partners are supposed to keep what they would have been offered. Nothing is written into the ledger.
-    Leads that were decided after --now are left out.
+    As they are now, published or not: try rules with --set. Both are made anew in the same way: leads come as they
+    came, from what partners held when the day began, and partners are supposed to keep what they would have been
+    offered. What really was is told beside. Nothing is written into the ledger. Leads that were decided after --now
+    are left out.
 
     \b
     Examples:
@@ -181,26 +182,30 @@ def simulate(session: Session, *, day: dt.datetime, days: int, out: Path | None,
 
     if out is not None:
         check_export(out)
-    with _routed.router_of(session, tried=True) as (_, router):
-        frame = router.simulate(day, days=days, now=now, progress=session.progress)
+    with _routed.router_of(session, compares=True) as (config, router):
+        frame = router.simulate(day, config=config.routing, days=days, now=now, progress=session.progress)
         names = _routed.names_of(router.snapshot)
     if out is not None:
         write_export(frame, out)
     changed = rows_of(frame[frame["changed"]])
     document = {
         "day": day, "days": days, "leads": len(frame), "changed": len(changed),
-        "of_batch": frame.attrs["of_batch"], "changes": changed, "path": out,
+        **frame.attrs, "changes": changed, "path": out,
     }  # fmt: skip
 
     def show(console: Console) -> None:
         if changed:
-            shown = _show.table("What would change", "lead", "was", "would be", "why")
+            shown = _show.table("What would change", "lead", "as published", "would be", "why")
             for row in changed[:_SHOWN]:
-                was, would = (_who(row, side, names) for side in ("was", "would"))
-                _show.add(shown, row["lead_id"], was, would, row["would_why"])
+                published, would = (_who(row, side, names) for side in ("published", "would"))
+                _show.add(shown, row["lead_id"], published, would, row["would_why"])
             console.print(shown)
             _more(console, len(changed))
-        _show.say(console, f"{_routed.plural(len(frame), 'lead')}: {len(changed):,} would go otherwise")
+        _show.say(
+            console,
+            f"{_routed.plural(len(frame), 'lead')}: {len(changed):,} would go otherwise than by the published rules, "
+            f"both made anew; by the published ones {frame.attrs['differs']:,} go otherwise than they did",
+        )
         if out is not None:
             _show.path(console, "all of them", out)
 

@@ -34,7 +34,11 @@ by_option = click.option("--by", metavar="WHO", help="Who says so; kept in the l
 
 @contextlib.contextmanager
 def router_of(
-    session: Session, *, tried: bool = False, ledger: Literal["there", "begun", "any"] = "there"
+    session: Session,
+    *,
+    tried: bool = False,
+    compares: bool = False,
+    ledger: Literal["there", "begun", "any"] = "there",
 ) -> Iterator[tuple[Config, Router]]:
     """Open the router of a configuration: the snapshot that was published last, and the ledger.
 
@@ -43,6 +47,8 @@ def router_of(
     session : Session
     tried : bool
         Whether to go by the section routing as it is now, and not as it was published.
+    compares : bool
+        Whether both are set beside each other, so that nobody need be told that they differ.
     ledger : {"there", "begun", "any"}
         What becomes of a ledger that is not there: it is refused, begun, or stood for by an empty one in memory.
 
@@ -72,7 +78,8 @@ def router_of(
         # prices are those that were found last, whatever rules are tried but for another objective
         router = Router.open(snapshot, ledger=_ledger(config.ledger_url, ledger), source=current)
     with router:
-        _warn_of_changes(router.snapshot.config, config.routing)
+        if not compares:
+            _warn_of_changes(router.snapshot.config, config.routing)
         yield config, router
 
 

@@ -403,11 +403,23 @@ class Ledger:
         with self._database.reading() as connection:
             return queries.folded(connection, moment, last=entry)
 
-    def decided(self, start: dt.datetime, end: dt.datetime) -> list[tuple[str, str]]:
-        """Return decision and payload of each lead that was first decided in ``[start, end)``, as texts, in order."""
+    def decided(self, start: dt.datetime, end: dt.datetime) -> list[tuple[str, str, int]]:
+        """Return what was first decided of leads in ``[start, end)``, in order.
+
+        Returns
+        -------
+        list of (str, str, int)
+            Decision and payload of the lead as texts, and the last entry that the decision was made after.
+        """
         with self._database.reading() as connection:
             rows = connection.execute(queries.FIRST_DECIDED, {"start": micros(start), "end": micros(end)})
-            return [(row.document, row.payload) for row in rows]
+            return [(row.document, row.payload, row.after_entry) for row in rows]
+
+    def entries_between(self, after: int, last: int) -> list[tuple[Entry, str]]:
+        """Return the entries after one of them, up to another, each with the step that wrote it, in order."""
+        with self._database.reading() as connection:
+            rows = connection.execute(queries.ENTRIES_BETWEEN, {"after": after, "last": last})
+            return [(Entry(*units), step) for *units, step in rows]
 
     def considered(self, start: dt.datetime, end: dt.datetime, *, most: int) -> list[tuple[str, Vector]]:
         """Return payload and vector of the leads that were first decided in ``[start, end]``: the latest, in order."""

@@ -1,4 +1,4 @@
-"""Decisions that are not made: what leads would get, now or by other rules, beside what they got.
+"""Decisions that are not made: what leads would get, one after the other.
 
 A rehearsal starts with what the ledger holds and keeps what it decides to itself. It supposes that partners keep what
 they would be offered: nobody knows what those would have answered who were not asked.
@@ -7,26 +7,21 @@ they would be offered: nobody knows what those would have answered who were not 
 from __future__ import annotations
 
 import datetime as dt
-import json
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from partnerml.errors import InputError
 from partnerml.routing._capacity import Aligned, Entry, Fold
 from partnerml.routing._decide import Case, decide
-from partnerml.routing._decision import BATCH, Decision
+from partnerml.routing._decision import Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._matches import Known
-from partnerml.routing._offers import ASKED, EXPIRED, HELD, OFFERED, units_of
+from partnerml.routing._offers import ASKED, CLOSED, EXPIRED, HELD, OFFERED, units_of
 from partnerml.routing._precedence import keys_of
 from partnerml.routing._schema import micros
 from partnerml.routing._standing import is_due, parts
 from partnerml.routing._turn import match_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from partnerml.progress import Progress
     from partnerml.routing._decide import Outcome
     from partnerml.routing._ledger import Ledger
@@ -34,10 +29,6 @@ if TYPE_CHECKING:
     from partnerml.routing._opened import Opened
     from partnerml.routing._situation import Load, Match
     from partnerml.routing._turn import Turn
-
-_logger = logging.getLogger("partnerml")
-_END = dt.datetime.max.replace(tzinfo=dt.UTC)
-_COMPARED = ("status", "partner_id", "p_win", "why")
 
 
 class _Row(NamedTuple):
@@ -89,6 +80,7 @@ class Rehearsal:
         self._aligned: Aligned | None = None
         self._known = Known(since=0, forgets=0)
         self._partners: list[str | None] = []
+        self._open: dict[str, Entry] = {}  # what leads that it gave out took, by their ids
 
     def route(self, lead: Lead, moment: dt.datetime, *, matches: Sequence[Match] = (), past: Past = NEW) -> Decision:
         """Decide a lead.
@@ -136,6 +128,17 @@ class Rehearsal:
         """What round robin owes partners by now."""
         return self._credit
 
+    def count(self, entries: Sequence[Entry]) -> None:
+        """Count units that leads took or gave back which are not of the rehearsal."""
+        self._count(entries)
+
+    def close(self, lead_id: str) -> None:
+        """Close a lead: whoever got it in the rehearsal, if anybody, has room for another."""
+        taken = self._open.pop(lead_id, None)
+        if taken is not None:
+            day, week, opened = units_of(CLOSED, ASKED)
+            self._count([taken._replace(seq=self._fold.seq + 1, d_day=day, d_week=week, d_open=opened)])
+
     def _load(self, moment: dt.datetime) -> Load:
         capacity = self.opened.way.capacity
         if self._aligned is None or not self._aligned.serves(capacity, moment):
@@ -149,7 +152,8 @@ class Rehearsal:
         if given is None:
             return
         units = units_of(HELD if offer is None else OFFERED, ASKED)
-        self._count([Entry(self._fold.seq + 1, given.partner_id, given.day, given.week, *units, lead_id)])
+        self._open[lead_id] = Entry(self._fold.seq + 1, given.partner_id, given.day, given.week, *units, lead_id)
+        self._count([self._open[lead_id]])
 
     def _count(self, entries: Sequence[Entry]) -> None:
         self._fold.add(entries)
@@ -197,36 +201,3 @@ def _freed(opened: Opened, overdue: Offer | None) -> tuple[Entry, ...]:
         return ()
     taken = opened.held(overdue.partner_id, overdue.offer_id, overdue.way, overdue.offered_at)
     return (Entry(0, overdue.partner_id, taken.day, taken.week, *units_of(EXPIRED, overdue.way), overdue.lead_id),)
-
-
-def beside(was: Iterable[Decision | None], would: Iterable[Decision]) -> pd.DataFrame:
-    """Return decisions that were made beside those that would have been.
-
-    Parameters
-    ----------
-    was : iterable of Decision or None
-        None where there was none.
-    would : iterable of Decision
-        On the same leads, in the same order.
-
-    Returns
-    -------
-    DataFrame
-        ``lead_id``, ``changed`` (another partner or status), and status, partner, chance to win and sentence of both,
-        as ``was_…`` and ``would_…``.
-    """
-    import pandas as pd
-
-    rows = []
-    for before, after in zip(was, would, strict=True):
-        row: dict[str, Any] = {
-            "lead_id": after.lead_id,
-            "changed": before is None or (before.status, before.partner_id) != (after.status, after.partner_id),
-        }
-        for name in _COMPARED:
-            row[f"was_{name}"] = None if before is None else getattr(before, name)
-            row[f"would_{name}"] = getattr(after, name)
-        rows.append(row)
-    columns = ["lead_id", "changed", *(f"{side}_{name}" for side in ("was", "would") for name in _COMPARED)]
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame.astype({"changed": "bool", "was_p_win": "float64", "would_p_win": "float64"})

@@ -598,18 +598,22 @@ class Router:
         now: Moment | None = None,
         progress: Progress | None = None,
     ) -> pd.DataFrame:
-        """Return who got the leads of a day beside who would have got them by other rules.
+        """Return who would have got the leads of a day by other rules, beside who does by the published ones.
 
-        The leads come in the order and at the moments in which they came, from what partners held when the day began;
-        partners are supposed to keep what they would have been offered. Prices that were found beside the snapshot
-        (`reprice`) are left out, those of now and those of the day; a warning tells how many decisions had some.
+        Both are made anew in the same way, so that what differs is due to the rules: leads come one by one, in the
+        order and at the moments in which they came, from what partners held when the day began. Partners are supposed
+        to keep what they are offered; a lead that was closed in that time makes room for another with whoever has it,
+        and what became of leads from before the day takes and gives room as it did. Refusals and overrides of the
+        day's own leads, batches, prices and snapshots of the day are not made up again: what was is told beside, and
+        a warning tells how many leads go otherwise by the published rules than they did.
 
         Parameters
         ----------
         day : moment
             When it begins.
         config : RoutingConfig or mapping, optional
-            The rules to try, or the section ``routing`` as YAML has it; by default those of the snapshot in use.
+            The rules to try, or the section ``routing`` as YAML has it; by default those of the snapshot in use, by
+            which nothing changes.
         days : int
             How long it lasts.
         now : moment, optional
@@ -619,8 +623,10 @@ class Router:
         Returns
         -------
         DataFrame
-            A row a lead: ``lead_id``, ``changed``, and ``was_…`` beside ``would_…`` of ``status``, ``partner_id``,
-            ``p_win`` and ``why``.
+            A row a lead: ``lead_id``, ``changed`` (another partner or status by the rules tried than by the published
+            ones), and ``status``, ``partner_id``, ``p_win`` and ``why`` as ``was_…`` (what happened), ``published_…``
+            and ``would_…``. ``attrs`` has ``differs`` and ``of_batch``: how many leads go otherwise by the published
+            rules than they did, and how many came in a batch.
 
         Raises
         ------
@@ -630,18 +636,20 @@ class Router:
             If `config` is no section routing, or names rules or columns that there are not.
         """
         from partnerml.config import RoutingConfig
-        from partnerml.routing._rehearsal import simulated
+        from partnerml.routing._simulation import simulated
 
         if not 1 <= days <= _MOST_DAYS:
             raise ConfigError(f"days must be from 1 to {_MOST_DAYS:,}, got {days}")
         # prices of now are for leads to come, and partners that are full now were not then
-        start, snapshot = _moment(day, "day"), self._in_use.opened.as_published().snapshot
-        tried = snapshot if config is None else snapshot.ruled_by(RoutingConfig.of(config))
-        opened = Opened.of(tried, reasons=False)
+        start, published = _moment(day, "day"), self._in_use.opened.as_published().without_reasons()
+        tried = published
+        if config is not None:
+            tried = Opened.of(published.snapshot.ruled_by(RoutingConfig.of(config)), reasons=False)
         end = start + dt.timedelta(days=days)
         if now is not None:
             end = min(end, _moment(now) + dt.timedelta(microseconds=1))
-        return simulated(self.ledger, opened, start=start, end=end, progress=progress or Progress.silent())
+        given = progress or Progress.silent()
+        return simulated(self.ledger, published, tried, start=start, end=end, progress=given)
 
 
 def _moment(now: Moment | None, name: str = "now") -> dt.datetime:
