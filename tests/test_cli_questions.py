@@ -181,11 +181,13 @@ def test_why_not_tells_where_an_eligible_partner_stood(config, routed):
     done = partnerml("why-not", "-c", config, "l1", "p2", *NOW)
     behind = routed["alternatives"][0]["behind"]
     assert done.stdout.splitlines() == [
-        "no rule keeps Firm 2 (p2) from lead l1: it is eligible",
+        "Firm 2 (p2) may not get lead l1:",
+        "  held: partner p1 was offered it and has yet to answer; partnerml override gives it to another",
         f"  in the latest decision: rank 2 of 3 eligible; chosen if worth {behind:.3g} more",
     ]
     theirs = told("why-not", "-c", config, "l1", "p2", "--audience", "partner", *NOW)
     assert theirs["in_latest_decision"] == "rank 2 of 3 eligible"
+    assert theirs["failed"] == [{"rule": "held", "words": "the lead is free", "evidence": "it has been given out"}]
 
 
 def test_why_not_of_who_joined_after_the_decision_and_without_its_snapshot(config, routed):
@@ -193,7 +195,8 @@ def test_why_not_of_who_joined_after_the_decision_and_without_its_snapshot(confi
     publish_world(config, joined=1)
     shutil.rmtree(before)
     late = told("why-not", "-c", config, "l1", "p4", *NOW)
-    assert (late["eligible"], late["in_latest_decision"]) == (True, "it was not among those considered")
+    assert late["in_latest_decision"] == "it was not among those considered"
+    assert [each["rule"] for each in late["failed"]] == ["held"]
     assert told("why-not", "-c", config, "l1", "p2", *NOW)["in_latest_decision"].startswith("rank 2 of 3 eligible")
 
 

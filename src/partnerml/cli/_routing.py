@@ -300,6 +300,8 @@ def why_not(
       partnerml why-not P0000934 --lead lead.jsonl
       partnerml why-not L00021242 P0000934 --audience partner
     """  # noqa: D301
+    from partnerml.routing._not_free import NOT_FREE
+
     lead_id, partner_id = _ids(ids, file)
     with _routed.router_of(session, ledger="there" if file is None else "any") as (_, router):
         lead = lead_id if file is None else _lead_in(file, lead_id)
@@ -307,7 +309,8 @@ def why_not(
         failed = router.why_not(lead, partner_id, now=now, audience=audience)
         name = _routed.names_of(router.snapshot).get(partner_id)
         about = lead if isinstance(lead, str) else str(lead["lead_id"])
-        place = "" if failed else stood(router, about, partner_id, audience=audience, now=now)
+        may = all(each.rule in NOT_FREE for each in failed)  # the lead may not, whoever asks for it
+        place = stood(router, about, partner_id, audience=audience, now=now) if may else ""
     called = f"{name} ({partner_id})" if name else partner_id
     document = {
         "lead_id": about,
@@ -318,10 +321,10 @@ def why_not(
     }
     if failed:
         first = f"{called} may not get lead {about}:"
-        told = [f"  {_routed.kept_out(**each._asdict())}" for each in failed]
+        told = [f"  {_routed.kept_out(**each._asdict(), brief=may)}" for each in failed]
     else:
-        first = f"no rule keeps {called} from lead {about}: it is eligible"
-        told = [f"  in the latest decision: {place}"] if place else []
+        first, told = f"no rule keeps {called} from lead {about}: it is eligible", []
+    told += [f"  in the latest decision: {place}"] if place else []
     return Result(document, _routed.lines(first, *told))
 
 

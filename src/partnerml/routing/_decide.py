@@ -310,16 +310,17 @@ def alternatives(partner_id: Sequence[str], found: Considered, prices: Floats, p
 
 
 def _why(choice: Choice, rank: int, n: int, policy: PolicyConfig, p: Floats) -> str:
+    # of those that the first stage left out nobody knows as much
+    among = f"{n:,}" if len(p) == n else f"the {len(p):,} scored in full, of {n:,}"
     if choice.explores:
-        return (
-            f"rank {rank} of {n:,} eligible, drawn by {policy.kind} with probability {choice.propensity:.3f} to learn"
-        )
+        told = f"drawn by {policy.kind} with probability {choice.propensity:.3f} to learn"
+        return f"rank {rank} of {among} eligible, {told}"
     if policy.kind == "round_robin":
         return f"its turn among {n:,} eligible"
     if p[choice.place] >= p.max() - TIE:
-        return f"the most likely to close of {n:,} eligible"
+        return f"the most likely to close of {among} eligible"
     # value, acceptance or prices have a say
-    return f"the best for the objective of {n:,} eligible" if rank == 1 else f"rank {rank} of {n:,} eligible"
+    return f"the best for the objective of {among} eligible" if rank == 1 else f"rank {rank} of {among} eligible"
 
 
 def _acting(config: RoutingConfig, choice: Choice) -> PolicyConfig:

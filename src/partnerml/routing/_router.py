@@ -19,6 +19,7 @@ from partnerml.routing._in_use import InUse
 from partnerml.routing._lead import Lead, LeadTable
 from partnerml.routing._lead_columns import misnamed
 from partnerml.routing._ledger import Ledger
+from partnerml.routing._not_free import not_free
 from partnerml.routing._offers import EXPIRED, OVERRIDE, WITHDRAWN, Offer
 from partnerml.routing._opened import Opened
 from partnerml.routing._precedence import precedence
@@ -318,7 +319,8 @@ class Router:
         opened.row(partner_id)
         with self.ledger.turn(lead_id, moment=moment) as turn:
             latest = _known(turn, lead_id)
-            if latest.offer is not None and latest.offer.way == OVERRIDE and latest.offer.partner_id == partner_id:
+            offer = latest.offer
+            if offer is not None and offer.holds and (offer.way, offer.partner_id) == (OVERRIDE, partner_id):
                 return Decision.from_json(latest.text)
             decision = _overridden(
                 opened,
@@ -361,7 +363,11 @@ class Router:
     def why_not(
         self, lead: Payload | str, partner_id: str, *, now: Moment | None = None, audience: str = "vendor"
     ) -> tuple[Failed, ...]:
-        """Return which rules keep a partner from a lead, with its own facts; none if it is eligible.
+        """Return which rules keep a partner from a lead, with its own facts; none if it is eligible and the lead free.
+
+        A lead that goes to nobody else, whoever is eligible, is told as what it is: ``duplicate``,
+        ``registered_deal`` or ``existing_owner``; where no rule fails, ``closed``, ``held`` (a partner has it or has
+        yet to answer), ``offer_limit`` (``routing.offers.limit``) or ``held_back`` (``routing.hold_back``).
 
         Parameters
         ----------
@@ -391,11 +397,16 @@ class Router:
             if now is not None:
                 _refuse_past(turn)
             situation = opened.situation_in(turn, asked or Lead.of_payload(_known(turn, lead_id).payload))
+            offers, number, credit = turn.offers, turn.number, opened.credit_in(turn)
         found = precedence(situation)
         # a lead that is another one come again is offered to nobody, not even who has the other
         if found is not None and (found.status == DUPLICATE or found.partner_id != partner_id):
             return (Failed(found.status, "the lead is free", found.words if audience == "vendor" else found.anonymous),)
-        return why_not(situation, opened.way.rules, row, audience=audience)
+        failed = why_not(situation, opened.way.rules, row, audience=audience)
+        if failed or found is not None:
+            return failed
+        taken = not_free(opened, situation, offers=offers, number=number, credit=credit, audience=audience)
+        return () if taken is None else (taken,)
 
     def for_partner(self, lead_id: str, partner_id: str, *, now: Moment | None = None) -> dict[str, Any]:
         """Return what one partner may be told of the latest decision on a lead: about itself alone.
