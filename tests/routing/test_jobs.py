@@ -10,7 +10,7 @@ from tests.routing.made_up import snapshot
 from tests.routing.test_batch import NOW, leads, scored
 
 from partnerml.errors import ConfigError, InputError
-from partnerml.routing import Router, Rule, _batch, register_rule
+from partnerml.routing import Router, Rule, _batch, _candidates, register_rule
 
 CHUNK = 8
 N = 2 * CHUNK + 3
@@ -19,6 +19,13 @@ RULE = "of_one_half"
 
 def of_one_half(situation):
     return np.arange(len(situation.snapshot)) % 2 == 0
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """Let small batches be looked at in chunks, by processes."""
+    monkeypatch.setattr(_batch, "CHUNK", CHUNK)
+    monkeypatch.setattr(_candidates, "LEADS_EACH", CHUNK)
 
 
 @pytest.fixture
@@ -36,8 +43,8 @@ def rated():
     return snapshot(partners, cells=tallies, config={"rules": {RULE: {}}, "batch": {"candidates": 5}})
 
 
-def test_a_batch_is_the_same_by_several_processes(rated, monkeypatch):
-    monkeypatch.setattr(_batch, "CHUNK", CHUNK)
+@pytest.mark.usefixtures("chunks")
+def test_a_batch_is_the_same_by_several_processes(rated):
     given = []
     for jobs in (1, 2):
         with Router.open(rated) as router:
@@ -52,9 +59,8 @@ def test_a_batch_is_the_same_by_several_processes(rated, monkeypatch):
     assert given[0] == given[1]
 
 
-def test_where_a_process_is_killed_nothing_is_written_and_it_can_be_asked_again(rated, monkeypatch):
-    monkeypatch.setattr(_batch, "CHUNK", CHUNK)
-
+@pytest.mark.usefixtures("chunks")
+def test_where_a_process_is_killed_nothing_is_written_and_it_can_be_asked_again(rated):
     def looking():
         # beside them there is the process that hands on what they log
         return {child for child in multiprocessing.active_children() if child.name.startswith("SpawnProcess")}
@@ -80,15 +86,31 @@ def test_where_a_process_is_killed_nothing_is_written_and_it_can_be_asked_again(
     ("jobs", "words"),
     [(0, "jobs must be at least 1, got 0"), (2, "jobs: other processes cannot look at these leads: .*or use jobs=1")],
 )
-def test_jobs_that_cannot_be(jobs, words, monkeypatch):
+@pytest.mark.usefixtures("chunks")
+def test_jobs_that_cannot_be(jobs, words):
     pytest.importorskip("numba")
-    monkeypatch.setattr(_batch, "CHUNK", CHUNK)
     with Router.open(snapshot(4, p=scored)) as router, pytest.raises(ConfigError, match=words):
         router.assign(leads(N), now=NOW, jobs=jobs)
 
 
-def test_a_rule_that_other_processes_cannot_know_is_named(rated, monkeypatch):
-    monkeypatch.setattr(_batch, "CHUNK", CHUNK)
+@pytest.mark.usefixtures("chunks")
+def test_a_rule_that_other_processes_cannot_know_is_named(rated):
     register_rule(Rule(RULE, "is of one half", lambda situation: of_one_half(situation)), replace=True)
     with Router.open(rated) as router, pytest.raises(ConfigError, match=rf"rule '{RULE}' cannot be given to them"):
         router.assign(leads(N), now=NOW, jobs=2)
+
+
+@pytest.mark.parametrize(("each", "begun"), [(N + 1, []), (N, []), (N // 2, [2]), (N // 3, [3]), (1, [4])])
+def test_there_are_no_more_processes_than_the_leads_are_worth(rated, monkeypatch, each, begun):
+    asked = []
+
+    def workers(jobs):
+        asked.append(jobs)
+        return ThreadPoolExecutor(1)
+
+    monkeypatch.setattr(_candidates, "LEADS_EACH", each)
+    monkeypatch.setattr(_candidates, "workers", workers)
+    monkeypatch.setattr(_candidates, "_LOOKING", {})
+    with Router.open(rated) as router:
+        router.assign(leads(N, country="DE"), now=NOW, jobs=4)
+    assert asked == begun

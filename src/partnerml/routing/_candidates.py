@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from partnerml.pairs._arrays import Floats
     from partnerml.routing._situation import Load
 
+# a process takes seconds to open the snapshot, in which one alone looks at as many leads as this
+LEADS_EACH = 4_096
 _AHEAD = 2  # chunks for each process that are asked for before they are needed
 
 
@@ -64,7 +66,7 @@ class Candidates:
 def candidates(
     opened: Opened, load: Load, leads: Sequence[Lead], *, moment: dt.datetime, jobs: int = 1, chunk: int = CHUNK
 ) -> Iterator[Candidates]:
-    """Look at leads, chunk by chunk in their order; several processes do where there are as many chunks.
+    """Look at leads, chunk by chunk in their order; several processes do where there is enough for each.
 
     Parameters
     ----------
@@ -74,7 +76,8 @@ def candidates(
     leads : sequence of Lead
     moment : datetime
     jobs : int
-        How many processes look, each with a snapshot in memory of its own.
+        How many processes look, each with a snapshot in memory of its own: at most so many, and no more than one for
+        each `LEADS_EACH` leads.
     chunk : int
         How many leads are asked for together; the last time there may be fewer.
 
@@ -87,7 +90,7 @@ def candidates(
         If a process was killed, by the system for want of memory, say, or could not begin.
     """
     check_jobs(jobs)
-    width, jobs = opened.config.batch.candidates, min(jobs, -(-len(leads) // chunk))
+    width, jobs = opened.config.batch.candidates, min(jobs, len(leads) // LEADS_EACH)
     if jobs <= 1:
         looking = Looking(opened, load, moment=moment)
         yield Candidates(lambda part: Finds(looking.at(leads[part]), width))

@@ -505,9 +505,9 @@ class Router:
         dry_run : bool
             Whether to tell who would get what, and write nothing.
         jobs : int
-            How many processes look for candidates, each with a snapshot of its own; what comes out is the same. They
-            take seconds to begin: worth it from about 10,000 leads. A script that asks for several must guard what it
-            runs by ``if __name__ == "__main__":``, since each process imports it.
+            How many processes look for candidates at most, each with a snapshot of its own; what comes out is the
+            same. They take seconds to begin, so that there is no more than one for each 4,096 leads. A script that asks
+            for several must guard what it runs by ``if __name__ == "__main__":``, since each process imports it.
 
         Returns
         -------
