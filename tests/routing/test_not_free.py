@@ -72,6 +72,15 @@ def test_whom_a_rule_of_engagement_names_has_the_lead_whatever_its_price():
         accounts=[{"account_id": "a", "owner_partner_id": "p0"}],
         config={"hold_back": True},
     )
+    lead = {"lead_id": "l1", "account_id": "a", "consent": False, "excluded_partners": ["p0"]}
+    with Router.open(world) as router:
+        given = router.route(lead, now=NOW)
+        # rules come after: what the docs say
+        assert (given.status, given.partner_id) == ("existing_owner", "p0")
+        with pytest.raises(InputError, match="only a live offer is answered; withdraw takes the lead back"):
+            router.respond(given.offer_id, "declined", now=NOW)
+        following = router.withdraw(given.offer_id, now=NOW)
+        assert "consent" in following.why
     with Router.open(world) as router:
         assert router.why_not({"lead_id": "l1", "account_id": "a"}, "p0", now=NOW) == ()
 

@@ -63,11 +63,12 @@ class Batch:
     given_after : int
         How many of those that it left over were then given to somebody, one by one.
     total, gap : float
-        The sum of their utilities before prices, and by how much of the best possible sum it falls short at most.
+        The sum of the utilities before prices of what the auction gave out, without what was given after it, and by how
+        much of the best possible sum it falls short at most.
     shares : tuple of Share
         What became of the groups of ``routing.batch.shares``, with what was given out after the auction.
     price_of_fairness : float
-        What these shares cost of the sum.
+        What these shares cost of the auction's sum.
     prices : mapping of str to float
         What a unit of the capacity of those partners is worth that are full, by their ids.
     """

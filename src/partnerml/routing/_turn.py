@@ -340,7 +340,8 @@ class Turn:
         if offer.overdue(self.moment):
             return Answer(self._step(row, offer, EXPIRED), late=True)
         if offer.way != ASKED or not offer.live:
-            raise InputError(f"{offer.told}; it cannot be {response}: only a live offer is answered")
+            instead = "; withdraw takes the lead back" if offer.holds else ""
+            raise InputError(f"{offer.told}; it cannot be {response}: only a live offer is answered{instead}")
         return Answer(self._step(row, offer, response, by=by, reason=reason))
 
     def expire(self, offer_id: str) -> Offer:
