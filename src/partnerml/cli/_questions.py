@@ -190,7 +190,7 @@ def simulate(session: Session, *, day: dt.datetime, days: int, out: Path | None,
     changed = rows_of(frame[frame["changed"]])
     document = {
         "day": day, "days": days, "leads": len(frame), "changed": len(changed),
-        **frame.attrs, "changes": changed, "path": out,
+        **{name: frame.attrs[name] for name in ("of_batch", "differs")}, "changes": changed, "path": out,
     }  # fmt: skip
 
     def show(console: Console) -> None:
