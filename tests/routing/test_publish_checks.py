@@ -40,7 +40,7 @@ def published(tmp_path, monkeypatch):
     [
         ({"order": ["foo"]}, "routing.order: there is no rule 'foo'"),
         ({"hours": {"time_zone": "Mars/X"}}, "routing.hours.time_zone: 'Mars/X' is not a time zone"),
-        ({"hours": {"holidays": ["XX"]}}, "routing.hours.holidays: the public holidays of 'XX' are not known"),
+        ({"hours": {"holidays": ["XX"]}}, "routing.hours.holidays: 'XX' begins with no two-letter code"),
         ({"policy": {"kind": "round_robin", "weights": "nosuch"}}, "partners has no column 'nosuch'"),
         ({"policy": {"kind": "round_robin", "weights": "name"}}, "the column 'name' of partners holds no numbers"),
         ({"batch": {"shares": [{"column": "nosuch", "value": "x", "least": 0.1}]}}, "partners has no column 'nosuch'"),
