@@ -4,6 +4,7 @@ import datetime as dt
 import decimal
 import gzip
 import json
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,8 @@ def check(payload, lead_id):
     # a database takes it, and it is read again as it was
     assert "\\u0000" not in lead.payload
     lead.payload.encode()
+    other = pickle.loads(pickle.dumps(lead))
+    assert (other, dict(other.values), type(other.values)) == (lead, dict(lead.values), type(lead.values))
     again = Lead.of_payload(lead.payload)
     assert again == lead
     assert again.differs(lead.payload) == []

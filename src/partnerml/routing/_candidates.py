@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from partnerml.errors import ConfigError, InputError
 from partnerml.processes import BrokenProcessPool, check_jobs, workers
 from partnerml.routing._assign import CHUNK
-from partnerml.routing._lead import Lead
 from partnerml.routing._looked import Finds, Looked, Looking
 from partnerml.routing._opened import Opened
 from partnerml.routing._rule import Rule
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     import datetime as dt
 
     from partnerml.pairs._arrays import Floats
+    from partnerml.routing._lead import Lead
     from partnerml.routing._situation import Load
 
 # a process takes seconds to open the snapshot, in which one alone looks at as many leads as this
@@ -137,8 +137,7 @@ class _Ahead:
 
     def __call__(self, part: slice) -> Finds:
         for ahead in itertools.islice(self._parts, self._most - len(self._waiting)):
-            payloads = [lead.payload for lead in self._leads[ahead]]
-            self._waiting.append(self._pool.submit(_found, self._asked, payloads))
+            self._waiting.append(self._pool.submit(_found, self._asked, self._leads[ahead]))
         future = self._waiting.popleft()
         try:
             return future.result()
@@ -152,7 +151,7 @@ class _Ahead:
 _LOOKING: dict[Path, Looking] = {}  # of a process, by the snapshot of its batch
 
 
-def _found(asked: _Asked, payloads: Sequence[str]) -> Finds:
+def _found(asked: _Asked, leads: Sequence[Lead]) -> Finds:
     """Look at some leads in a process of its own."""
     if asked.snapshot not in _LOOKING:
         for rule in asked.rules:
@@ -160,4 +159,4 @@ def _found(asked: _Asked, payloads: Sequence[str]) -> Finds:
         opened = Opened.of(Snapshot.open(asked.snapshot), reasons=False)
         _LOOKING[asked.snapshot] = Looking(opened, asked.load, moment=asked.moment)
     looking = _LOOKING[asked.snapshot]
-    return Finds(looking.at([Lead.of_payload(text) for text in payloads]), looking.opened.config.batch.candidates)
+    return Finds(looking.at(leads), looking.opened.config.batch.candidates)
