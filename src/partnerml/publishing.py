@@ -88,7 +88,7 @@ def prices_beside(config: Config) -> Prices | None:
     from partnerml.routing._pricing import PriceBook
 
     found = PriceBook(snapshots_folder(config)).published()
-    return None if found is None or found.objective != config.routing.objective else found
+    return found if found is not None and found.fits(config.routing.objective) else None
 
 
 def _warn_of_weights(snapshot: Snapshot) -> None:

@@ -28,9 +28,9 @@ LEVEL = 1e-9  # utilities that differ by less are the same
 OVERRIDDEN = "override"
 # and of those that a batch was given out by
 BATCH = "batch"
+PRICES = "prices"  # of the evidence: how old they are
 # the evidence of a fallback where nobody could be chosen: the snapshot was too old, and a newer one decides; or a rule
 # or a score failed, and the next `expire` decides once that is mended, by this snapshot or a newer one
-PRICES = "prices"  # of the evidence: how old they are
 WAITING = {"waits_for": "snapshot"}
 
 

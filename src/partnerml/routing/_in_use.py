@@ -49,7 +49,7 @@ class InUse:
     def unpriced(self) -> bool:
         """Whether no prices were found for these snapshots and their objective: all are 0."""
         found, snapshot = self.prices, self.opened.snapshot
-        fits = found is not None and found.objective == snapshot.config.objective
+        fits = found is not None and found.fits(snapshot.config.objective)
         return not fits and not snapshot.prices.any()
 
     def refresh(self) -> bool:

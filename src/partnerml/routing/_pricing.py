@@ -23,6 +23,7 @@ import numpy as np
 from partnerml import outputs
 from partnerml.errors import InputError, ModelError
 from partnerml.pairs._arrays import Floats
+from partnerml.routing._decision import counted
 
 _FOLDER, _LAST = "prices", "current.json"
 _DIGITS = 12
@@ -77,11 +78,12 @@ class Prices:
 
     def words(self) -> str:
         """Return when they were found and by which leads, in words."""
-        leads = f"{self.leads:,} lead{'' if self.leads == 1 else 's'}"
-        span = (
-            f"{leads} that came by then" if self.since is None else f"{leads} that came from {_minute(self.since)} on"
-        )
-        return f"the prices of {_minute(self.found_at)} UTC, found by {span}"
+        span = "by then" if self.since is None else f"from {_minute(self.since)} on"
+        return f"the prices of {_minute(self.found_at)} UTC, found by {counted(self.leads, 'lead')} that came {span}"
+
+    def fits(self, objective: str) -> bool:
+        """Tell whether they are in the unit of an objective: a price in money says nothing of chances."""
+        return self.objective == objective
 
     def too_old(self, moment: dt.datetime, most: dt.timedelta) -> bool:
         """Tell whether they were found longer ago than is meant to be."""
@@ -176,7 +178,7 @@ class PriceBook:
 
         A price in money, set against the chance to win, would keep a partner from every lead.
         """
-        if prices is None or prices.objective == objective:
+        if prices is None or prices.fits(objective):
             self._warn("objective", "")
             return prices
         self._warn(

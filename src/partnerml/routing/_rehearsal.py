@@ -98,7 +98,7 @@ class Rehearsal:
 
     def case(self, lead: Lead, moment: dt.datetime, *, matches: Sequence[Match] = (), past: Past = NEW) -> Case:
         """Return a lead as it stands in the rehearsal, to be decided."""
-        self._count(past.freed)
+        self.count(past.freed)
         keys = keys_of(lead, self.opened.snapshot)
         window = self.opened.config.duplicates
         since = micros(moment - window.window)
@@ -128,16 +128,12 @@ class Rehearsal:
         """What round robin owes partners by now."""
         return self._credit
 
-    def count(self, entries: Sequence[Entry]) -> None:
-        """Count units that leads took or gave back which are not of the rehearsal."""
-        self._count(entries)
-
     def close(self, lead_id: str) -> None:
         """Close a lead: whoever got it in the rehearsal, if anybody, has room for another."""
         taken = self._open.pop(lead_id, None)
         if taken is not None:
             day, week, opened = units_of(CLOSED, ASKED)
-            self._count([taken._replace(seq=self._fold.seq + 1, d_day=day, d_week=week, d_open=opened)])
+            self.count([taken._replace(seq=self._fold.seq + 1, d_day=day, d_week=week, d_open=opened)])
 
     def _load(self, moment: dt.datetime) -> Load:
         capacity = self.opened.way.capacity
@@ -153,9 +149,10 @@ class Rehearsal:
             return
         units = units_of(HELD if offer is None else OFFERED, ASKED)
         self._open[lead_id] = Entry(self._fold.seq + 1, given.partner_id, given.day, given.week, *units, lead_id)
-        self._count([self._open[lead_id]])
+        self.count([self._open[lead_id]])
 
-    def _count(self, entries: Sequence[Entry]) -> None:
+    def count(self, entries: Sequence[Entry]) -> None:
+        """Count units that leads took or gave back, of the rehearsal or not."""
         self._fold.add(entries)
         if self._aligned is not None:
             self._aligned.add(entries)

@@ -12,7 +12,6 @@ from partnerml.errors import ConfigError, DataError, InputError, ModelError, Par
 from partnerml.moments import Moment
 from partnerml.moments import moment as zoned
 from partnerml.progress import Progress
-from partnerml.routing import _queries as queries
 from partnerml.routing._decision import ASSIGNED, DUPLICATE, OVERRIDDEN, Decision, id_of
 from partnerml.routing._eligibility import Failed, why_not
 from partnerml.routing._in_use import InUse
@@ -23,7 +22,6 @@ from partnerml.routing._not_free import not_free
 from partnerml.routing._offers import EXPIRED, OVERRIDE, WITHDRAWN, Offer
 from partnerml.routing._opened import Opened
 from partnerml.routing._precedence import precedence
-from partnerml.routing._schema import moment_of
 from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._standing import after_answer, follow, is_due, latest_of, owe_again, standing
 
@@ -339,7 +337,7 @@ class Router:
                 )
             held = opened.held(partner_id, str(decision.offer_id), OVERRIDE, moment)
             text = turn.record(document=decision.to_dict(), held=held, by=by, reason=reason)
-            if latest.offer is not None and latest.offer.holds:  # it was taken back from who held it
+            if offer is not None and offer.holds:  # it was taken back from who held it
                 owe_again(turn, opened, Decision.from_json(latest.text), WITHDRAWN)
             return Decision.from_json(text)
 
@@ -687,7 +685,7 @@ def _leads(leads: Leads) -> tuple[Lead, ...]:
 
 def _refuse_past(turn: Turn) -> None:
     """Refuse a moment before the last step of the ledger: leads that were given since would count as held then."""
-    last = moment_of(max(turn.connection.execute(queries.LAST_STEP).one()))
+    last = turn.last_step
     if turn.moment < last:
         raise InputError(
             f"who may get a lead is told as things stand, and the ledger was written at {last:%Y-%m-%d %H:%M:%S} UTC, "

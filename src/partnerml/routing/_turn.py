@@ -137,6 +137,11 @@ class Turn:
         """The offer by which a partner holds the lead at present; None if nobody does."""
         return next((offer for offer in self.offers if offer.holds), None)
 
+    @property
+    def last_step(self) -> dt.datetime:
+        """When something was written last; the epoch, if nothing ever was."""
+        return moment_of(max(self.connection.execute(queries.LAST_STEP).one()))
+
     def load(self, capacity: PartnerCapacity) -> Load:
         """Return what partners have been given, as it is now, this turn included."""
         return self._memory.load(self.connection, capacity, self.moment)
