@@ -743,6 +743,13 @@ def test_where_a_lead_and_an_account_have_one_id_who_forgets_says_which(ledger):
         ledger.forget("123", moment=NOW, kind="leads")
     assert ledger.forget("123", moment=NOW, kind="lead") == 1
     assert ledger.forget("123", moment=NOW) == 2
+    # of its own account too, which others are of
+    for lead_id in ("77", "78"):
+        with ledger.turn(lead_id, moment=NOW) as turn:
+            turn.record(document=document(lead_id, 0, "fallback"), payload="{}", keys=Keys("77"))
+    with pytest.raises(InputError, match=r"'77' is the id of a lead, and of the account of 1 other\(s\)"):
+        ledger.forget("77", moment=NOW)
+    assert ledger.forget("77", moment=NOW, kind="account") == 2
 
 
 def test_a_lead_that_was_forgotten_may_come_again(known):

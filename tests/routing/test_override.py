@@ -49,6 +49,18 @@ def test_round_robin_owes_a_lead_again_to_who_lost_it_to_an_override():
                 router.replay(text)
 
 
+def test_who_let_the_deadline_pass_is_owed_nothing_by_an_override():
+    with Router.open(snapshot(3, config={"policy": {"kind": "round_robin", "catch_up": 50}})) as router:
+        first = router.route({"lead_id": "l0"}, now=NOW)
+        other = next(partner for partner in ("p0", "p1") if partner != first.partner_id)
+        with router.ledger.turn(moment=NOW) as turn:
+            owed = turn.credit()
+        router.override("l0", other, by="ann", reason="nobody answered", now=NOW + dt.timedelta(days=9))
+        with router.ledger.turn(moment=NOW) as turn:
+            assert turn.credit() == owed
+        assert {offer.status for offer in router.ledger.offers()} == {"expired", "accepted"}
+
+
 def _credit(router):
     with router.ledger.turn(moment=NOW) as turn:
         return turn.credit().get("p0", 0.0)

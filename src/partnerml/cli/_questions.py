@@ -26,8 +26,9 @@ _SHOWN = 50
 def queue(session: Session, *, now: dt.datetime | None) -> Result:
     """List the leads that a person must decide, who waits longest first: nobody has them, and nobody is asked.
 
-    They are those whose latest decision is a fallback. `partnerml override` gives one to a partner, which takes it off
-    the list. With --now they are those of that moment.
+    They are those whose latest decision is a fallback, and those that repeat a lead of the tables which no partner has
+    and which was never routed. `partnerml override` gives one to a partner, which takes it off the list. With --now
+    they are those of that moment.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,20 +111,33 @@ class _Asked:
     snapshot: Path
     load: Load
     moment: dt.datetime
-    rules: tuple[Rule, ...]
+    rules: Mapping[str, bytes]
+
+    def own_rules(self) -> Iterator[Rule]:
+        """Return the rules that users added, in the process that looks."""
+        for name, rule in self.rules.items():
+            try:
+                yield pickle.loads(rule)
+            except (ImportError, AttributeError) as error:
+                raise _not_sent(name, error) from error
 
 
-def _sendable(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Return rules that users added, if they can be given to other processes."""
+def _sendable(rules: Sequence[Rule]) -> Mapping[str, bytes]:
+    """Return rules that users added, by their names, as they can be given to other processes."""
+    found = {}
     for rule in rules:
         try:
-            pickle.dumps(rule)
+            found[rule.name] = pickle.dumps(rule)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise ConfigError(
-                f"rule {rule.name!r} cannot be given to them ({error}): make it of functions that a module defines by "
-                "name, not of lambdas"
-            ) from error
-    return rules
+            raise _not_sent(rule.name, error) from error
+    return found
+
+
+def _not_sent(name: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"rule {name!r} cannot be given to other processes ({error}): make it of functions that a module defines by "
+        "name, neither lambdas nor functions of a notebook or of a script's main part"
+    )
 
 
 class _Ahead:
@@ -154,7 +167,7 @@ _LOOKING: dict[Path, Looking] = {}  # of a process, by the snapshot of its batch
 def _found(asked: _Asked, leads: Sequence[Lead]) -> Finds:
     """Look at some leads in a process of its own."""
     if asked.snapshot not in _LOOKING:
-        for rule in asked.rules:
+        for rule in asked.own_rules():
             register_rule(rule, replace=True)
         opened = Opened.of(Snapshot.open(asked.snapshot), reasons=False)
         _LOOKING[asked.snapshot] = Looking(opened, asked.load, moment=asked.moment)

@@ -150,10 +150,8 @@ def decide(situation: Situation, *, way: Way, number: int = 0, credit: Mapping[s
     found = precedence(situation)
     if found is not None:
         return Outcome(engaged(case, found))
-    limit = situation.config.offers.limit
-    if len(situation.had) >= limit:
-        asked = kinds.counted(len(situation.had), "partner")
-        why = f"it was offered to {asked}, as many as routing.offers.limit allows; a person decides"
+    why = offered_enough(situation)
+    if why is not None:
         return Outcome(case.decision(kinds.FALLBACK, why, evidence={"offered_to": sorted(situation.had)}))
     allowed = eligible(situation, way.rules)
     if not len(allowed.rows):
@@ -182,6 +180,14 @@ def reasoned(case: Case, row: int) -> dict[str, Any]:
     scorer = case.situation.snapshot.scorer
     reasons = tuple(scorer.reasons(case.situation, row, REASONS)) if case.way.reasons else ()
     return {"reasons": reasons, "facts": facts(case.situation, row)}
+
+
+def offered_enough(situation: Situation) -> str | None:
+    """Return that a lead was offered to as many partners as may be asked, in words; None if it was not."""
+    if len(situation.had) < situation.config.offers.limit:
+        return None
+    asked = kinds.counted(len(situation.had), "partner")
+    return f"it was offered to {asked}, as many as routing.offers.limit allows; a person decides"
 
 
 def _chosen(case: Case, allowed: Eligible, credit: Mapping[str, float]) -> Outcome:

@@ -49,9 +49,8 @@ def forget(turn: Turn, identifier: str, *, by: str | None, kind: str | None = No
     connection = turn.connection
     by_kind = dict(zip(KINDS, (leads.lead_id == identifier, leads.account_id == identifier), strict=True))
     named = by_kind[kind] if kind is not None else sa.or_(*by_kind.values())
-    columns = (leads.lead, leads.lead_id, leads.account_id)
-    rows = connection.execute(sa.select(*columns).where(named, leads.forgotten == 0)).all()
-    is_lead = [row.lead_id == identifier and row.account_id != identifier for row in rows]
+    rows = connection.execute(sa.select(leads.lead, leads.lead_id).where(named, leads.forgotten == 0)).all()
+    is_lead = [row.lead_id == identifier for row in rows]
     if kind is None and len(set(is_lead)) > 1:
         raise InputError(
             f"{identifier!r} is the id of a lead, and of the account of {is_lead.count(False)} other(s) in this "

@@ -225,7 +225,8 @@ class Ledger:
     def queue(self, *, now: Moment | None = None) -> pd.DataFrame:
         """Return the leads that a person must decide: those whose latest decision is a fallback.
 
-        A lead leaves the queue once it is given to somebody (`Router.override`), or a newer snapshot decides it.
+        Also those that repeat a lead of the tables which no partner has and which was never routed. A lead leaves the
+        queue once it is given to somebody (`Router.override`), or a newer snapshot decides it.
 
         Parameters
         ----------

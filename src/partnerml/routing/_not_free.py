@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from partnerml.routing._decision import FALLBACK, counted
+from partnerml.routing._decide import offered_enough
+from partnerml.routing._decision import FALLBACK
 from partnerml.routing._eligibility import Failed
 
 if TYPE_CHECKING:
@@ -66,11 +67,8 @@ def _given(situation: Situation, offers: Sequence[Offer]) -> tuple[str, str] | N
     if holder is not None:
         has = "was offered it and has yet to answer" if holder.live else "has it"
         return HELD, f"partner {holder.partner_id} {has}; partnerml override gives it to another"
-    limit = situation.config.offers.limit
-    if len(situation.had) < limit:
-        return None
-    asked = counted(len(situation.had), "partner")
-    return OFFER_LIMIT, f"it was offered to {asked}, as many as routing.offers.limit allows; a person decides"
+    enough = offered_enough(situation)
+    return None if enough is None else (OFFER_LIMIT, enough)
 
 
 def _held_back(

@@ -337,7 +337,8 @@ class Router:
                 )
             held = opened.held(partner_id, str(decision.offer_id), OVERRIDE, moment)
             text = turn.record(document=decision.to_dict(), held=held, by=by, reason=reason)
-            if offer is not None and offer.holds:  # it was taken back from who held it
+            # it was taken back from who held it; who let the deadline pass has had its turn
+            if offer is not None and offer.holds and not offer.overdue(moment):
                 owe_again(turn, opened, Decision.from_json(latest.text), WITHDRAWN)
             return Decision.from_json(text)
 

@@ -158,7 +158,7 @@ class Turn:
         keys : Keys
             Of this lead.
         since : datetime
-            Leads that came before are not looked at.
+            Leads that came, and were entered, before are not looked at.
         name_threshold : float
             How alike names must be, 0 to 100.
         """
