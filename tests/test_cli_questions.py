@@ -183,7 +183,8 @@ def test_why_not_tells_where_an_eligible_partner_stood(config, routed):
     assert done.stdout.splitlines() == [
         "Firm 2 (p2) may not get lead l1:",
         "  held: partner p1 was offered it and has yet to answer; partnerml override gives it to another",
-        f"  in the latest decision: rank 2 of 3 eligible; chosen if worth {behind:.3g} more",
+        "  in the latest decision: rank 2 of 3 eligible; "
+        f"chosen if its chance to win were {100 * behind:.3g} percentage points higher",
     ]
     theirs = told("why-not", "-c", config, "l1", "p2", "--audience", "partner", *NOW)
     assert theirs["in_latest_decision"] == "rank 2 of 3 eligible"

@@ -41,7 +41,7 @@ def test_tells_itself_in_words(decision):
         "partner Firm 1 (p1), 60.0 % to win",
         "won 9 of 14 telecom deals and leads",
         "0 of 5 open leads",
-        "next: p2, 40.0 % to win; chosen if worth 0.2 more\n",
+        "next: p2, 40.0 % to win; chosen if its chance to win were 20 percentage points higher\n",
         "of 4 partners 4 are eligible\n",
         "policy greedy",
     ):
@@ -62,9 +62,10 @@ def test_what_would_have_changed_the_choice_is_what_it_lacked():
     words = decision.words()
     assert "  partner p2, 58.0 % to win, price 0.05\n" in words
     # .6 - .1 is .5, and .58 - .05 is .53
-    assert "  next: p1, 60.0 % to win, price 0.1; chosen if worth 0.03 more\n" in words
-    assert "  next: p0, 30.0 % to win, price 0; chosen if worth 0.23 more\n" in words
-    assert decision.place_of("p1") == "rank 2 of 3 eligible; chosen if worth 0.03 more"
+    lacked = "chosen if its chance to win were {} percentage points higher"
+    assert f"  next: p1, 60.0 % to win, price 0.1; {lacked.format(3)}\n" in words
+    assert f"  next: p0, 30.0 % to win, price 0; {lacked.format(23)}\n" in words
+    assert decision.place_of("p1") == f"rank 2 of 3 eligible; {lacked.format(3)}"
     assert decision.place_of("p1", audience="partner") == "rank 2 of 3 eligible"
     assert decision.place_of("p2") == f"it has the lead: {decision.why}"
     assert decision.place_of("p9") == ""
@@ -75,21 +76,28 @@ def test_what_would_have_changed_the_choice_is_what_it_lacked():
 
 
 @pytest.mark.parametrize(
-    ("policy", "behind", "words"),
+    ("policy", "objective", "behind", "words"),
     [
-        ("greedy", 0.0, "; as good"),
-        ("champion:greedy", 0.25, "; chosen if worth 0.25 more"),
-        ("softmax", 0.25, "; level if worth 0.25 more"),
-        ("challenger:softmax", -0.25, "; worth 0.25 more, but the draw chose otherwise"),
-        ("batch", -1234.5, "; worth 1,234.50 more, but others of the batch needed it"),
-        ("round_robin", 0.25, ""),
-        ("challenger:round_robin", 0.25, ""),
+        ("greedy", "win", 0.0, "; as good"),
+        ("champion:greedy", "win", 0.01, "; chosen if its chance to win were 1 percentage point higher"),
+        ("greedy", "win", 0.00456, "; chosen if its chance to win were 0.456 percentage points higher"),
+        ("softmax", "win", 0.25, "; level if its chance to win were 25 percentage points higher"),
+        ("greedy", "accept_and_win", 0.1, "; chosen if its chance to accept and win were 10 percentage points higher"),
+        ("challenger:softmax", "win", -0.25, "; ahead by 25 percentage points of chance to win, but the draw chose"),
+        ("greedy", "value", 412.5, "; chosen if worth 412.50 more"),
+        ("batch", "value", -1234.5, "; worth 1,234.50 more, but others of the batch needed it"),
+        ("softmax", None, 0.25, "; level if worth 0.25 more"),  # of an early version
+        ("round_robin", "win", 0.25, ""),
+        ("challenger:round_robin", "win", 0.25, ""),
     ],
 )
-def test_how_it_is_told_hangs_on_the_policy(decision, policy, behind, words):
+def test_how_it_is_told_hangs_on_the_policy_and_the_objective(decision, policy, objective, behind, words):
+    assert decision.objective == "win"
     other = dataclasses.replace(decision.alternatives[0], behind=behind)
-    told_of = dataclasses.replace(decision, policy=policy, alternatives=(other,))
-    assert f"  next: p2, 40.0 % to win{words}\n" in told_of.words()
+    told_of = dataclasses.replace(decision, policy=policy, objective=objective, alternatives=(other,))
+    (line,) = (line for line in told_of.words().splitlines() if line.startswith("  next: p2"))
+    assert line.startswith(f"  next: p2, 40.0 % to win{words}")
+    assert bool(words) == (";" in line)
 
 
 def test_a_funnel_is_told_once_and_one_partner_is_one():

@@ -203,7 +203,7 @@ def _closed_deals() -> Iterator[Measure]:
         d,
         "ratio",
         "null if nobody's deals closed",
-        "share of closed deals won {during}, drawn toward that of its peers",
+        "share of closed deals won {during}, allowing for small numbers",
         subject="win rate",
     )
     yield Measure(

@@ -77,10 +77,10 @@ def _track_record(p: Family) -> Iterator[Measure]:
     unsaid = "or if the lead does not say which"
     for name, unit, rule, words, subject in (
         ("win_rate", "ratio", f"null if nobody's closed, {unsaid}",
-         "share of its closed deals and leads{where} that it won, drawn toward the next wider group",
+         "share of its closed deals and leads{where} that it won, allowing for small numbers",
          "win rate{where}"),
         ("cycle_days", "days", f"null if nobody won any, {unsaid}",
-         "mean days to win{where}, drawn toward the next wider group", "days to win{where}"),
+         "mean days to win{where}, allowing for small numbers", "days to win{where}"),
         ("count", "count", f"{ZERO}; null if the lead does not say which", "deals and leads{where} that it closed",
          "closed deals{where}"),
         ("won", "count", f"{ZERO}; null if the lead does not say which", "deals and leads{where} that it won",

@@ -116,6 +116,7 @@ class Case:
         offered = status == kinds.ASSIGNED or status in kinds.HELD
         snapshot = situation.snapshot
         held: dict[str, Any] = {"policy": situation.config.policy.kind, "prices_id": self.way.prices_id}
+        held["objective"] = situation.config.objective
         return Decision(
             decision_id=id_of("decision", seed, lead_id, self.number),
             lead_id=lead_id,

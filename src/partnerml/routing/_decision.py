@@ -24,6 +24,8 @@ STATUSES = (ASSIGNED, REGISTERED, OWNER, DUPLICATE, FALLBACK)
 # those that give the lead to a partner who need not be asked: it holds it from then on
 HELD = (REGISTERED, OWNER)
 LEVEL = 1e-9  # utilities that differ by less are the same
+# what is compared where utilities are chances, by `routing.objective`; where they are money, it is a worth
+_CHANCES = {"win": "chance to win", "accept_and_win": "chance to accept and win"}
 # the policy of a decision that a person made
 OVERRIDDEN = "override"
 # and of those that a batch was given out by
@@ -115,6 +117,9 @@ class Decision:
         UTC.
     seed : int
         Of what was drawn.
+    objective : str or None
+        ``routing.objective``: in what utilities and prices are; None where a person decided, or a version that did not
+        write it down.
     """
 
     decision_id: str
@@ -142,6 +147,7 @@ class Decision:
     prices_id: str | None = None
     decided_at: dt.datetime
     seed: int
+    objective: str | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -223,9 +229,18 @@ class Decision:
             return "; as good"
         if other.behind < 0.0:
             whose = "others of the batch needed it" if kind == BATCH else "the draw chose otherwise"
-            return f"; worth {_amount(-other.behind)} more, but {whose}"
-        worth = f"worth {_amount(other.behind)} more"
-        return f"; chosen if {worth}" if kind == "greedy" else f"; level if {worth}"
+            return f"; {self._ahead(-other.behind)}, but {whose}"
+        return f"; {'chosen' if kind == 'greedy' else 'level'} if {self._higher(other.behind)}"
+
+    def _higher(self, utility: float) -> str:
+        """Return in words what would have added so much to the utility of a partner."""
+        what = _CHANCES.get(self.objective or "")
+        return f"worth {_amount(utility)} more" if what is None else f"its {what} were {_points(utility)} higher"
+
+    def _ahead(self, utility: float) -> str:
+        """Return in words that the utility of a partner is so much higher; prices are taken off it."""
+        what = _CHANCES.get(self.objective or "")
+        return f"worth {_amount(utility)} more" if what is None else f"ahead by {_points(utility)} of {what}"
 
     def place_of(self, partner_id: str, *, audience: str = "vendor") -> str:
         """Return where a partner stood in the decision, in words: its rank, and what it lacked; empty if unknown.
@@ -294,6 +309,12 @@ def counted(count: int, what: str) -> str:
 def _amount(value: float) -> str:
     """Return a worth or a price in words: money to the cent, chances to three digits."""
     return f"{value:,.2f}" if abs(value) >= 100.0 else f"{value:.3g}"
+
+
+def _points(chance: float) -> str:
+    """Return a difference between two chances in words."""
+    points = f"{100.0 * chance:.3g}"
+    return f"{points} percentage point" + ("" if points == "1" else "s")
 
 
 def _chance(p: float | None) -> str:

@@ -25,7 +25,7 @@ KINDS = ("lead", "account")
 # what of a decision says nothing of the lead
 _KEPT = (
     *("decision_id", "status", "partner_id", "offer_id", "rank", "p_win", "price", "utility", "propensity"),
-    *("explores", "n_eligible", "funnel", "policy", "model_version", "snapshot_id", "decided_at"),
+    *("explores", "n_eligible", "funnel", "policy", "model_version", "snapshot_id", "decided_at", "objective"),
 )
 _KEPT_OF_ALTERNATIVES = ("partner_id", "rank", "p_win", "price", "utility", "propensity", "behind")
 _EMPTY: Mapping[type, Any] = {str: "", bool: False, int: 0, float: 0.0, list: [], dict: {}}

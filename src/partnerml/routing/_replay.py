@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from partnerml.routing._situation import Situation
 
 _logger = logging.getLogger("partnerml")
-_WORDS = ("why", "facts")
+_WORDS = ("why", "facts", "objective")  # the last one is what words are told by; early versions did not write it
 
 
 def replayed(archive: Past, decision_id: str) -> Decision:
