@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,34 @@ with Router.open(known) as router:
     assert router.route({"lead_id": "l1"}, now="2026-06-01T09:00").partner_id == "p1"
 """
     trained_with = {"mlflow", "shap", "optuna", "ibis", "duckdb", "sqlglot", "matplotlib", "jinja2"}
+    assert not imported_by(statement) & trained_with
+
+
+def test_commands_on_the_ledger_bring_no_training(tmp_path: Path) -> None:
+    statement = f"""
+from pathlib import Path
+from partnerml.cli import app
+from partnerml.routing import Ledger, Snapshot
+from partnerml.routing._snapshot_files import publish_current
+folder = Path({str(tmp_path)!r})
+(folder / "partnerml.yaml").write_text("data: {{source: .}}")
+snapshots = folder / "out" / "snapshots"
+publish_current(snapshots, Snapshot.of(as_of="2026-06-01", partners={{"partner_id": ["p1"]}}).write(snapshots).name)
+Ledger.open(f"sqlite:///{{folder}}/out/ledger.db").close()
+assert app.main(["expire", "-c", str(folder / "partnerml.yaml"), "--quiet"], standalone_mode=False) == 0
+"""
+    trained_with = {
+        "mlflow",
+        "shap",
+        "optuna",
+        "ibis",
+        "duckdb",
+        "sqlglot",
+        "matplotlib",
+        "jinja2",
+        "lightgbm",
+        "sklearn",
+    }
     assert not imported_by(statement) & trained_with
 
 

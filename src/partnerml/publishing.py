@@ -11,24 +11,23 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from partnerml import __version__, features
+from partnerml import __version__
 from partnerml.errors import ConfigError, NoChampionError
 from partnerml.moments import Moment, is_midnight, moment
 from partnerml.progress import Progress
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
     from partnerml.config import Config
     from partnerml.ecosystem import Ecosystem
     from partnerml.models import Model, Registered, Registry
     from partnerml.pairs import PartnerFacts
-    from partnerml.routing._pricing import Prices
+    from partnerml.routing import Prices
     from partnerml.routing._snapshot import Snapshot
 
-__all__ = ["prices_beside", "publish", "routed_by", "snapshot_of", "snapshots_folder"]
+__all__ = ["publish", "publish_beside_prices", "routed_by", "snapshot_of", "snapshots_folder"]
 
 TASK = "close"
 NO_PRICES = (
@@ -58,6 +57,13 @@ def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) 
     NoChampionError
         If no model of close was ever trained.
     """
+    return publish_beside_prices(eco, as_of=as_of, progress=progress)[0]
+
+
+def publish_beside_prices(
+    eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None
+) -> tuple[Path, Prices | None]:
+    """Publish a snapshot, and return the prices that leads are routed by beside it as well; None if there are none."""
     from partnerml.routing._opened import Opened, check_config, check_snapshot
     from partnerml.routing._pricing import PriceBook, aged
     from partnerml.routing._snapshot import Snapshot
@@ -80,19 +86,13 @@ def publish(eco: Ecosystem, *, as_of: Moment, progress: Progress | None = None) 
     with told.stage("opening it as a router does"):
         Opened.of(Snapshot.open(written))
         publish_current(folder, written.name)
-    return written
-
-
-def prices_beside(config: Config) -> Prices | None:
-    """Return the prices that leads are routed by, beside what is published; None if there are none."""
-    from partnerml.routing._pricing import PriceBook
-
-    found = PriceBook(snapshots_folder(config)).published()
-    return found if found is not None and found.fits(config.routing.objective) else None
+    return written, last
 
 
 def _warn_of_weights(snapshot: Snapshot) -> None:
     """Tell how many partners never have their turn, since the table says nothing of them."""
+    import pandas as pd
+
     name = snapshot.config.weights
     weights = None if name is None else snapshot.partners.column(name)
     empty = 0 if weights is None else int(pd.isna(weights).sum())
@@ -128,6 +128,7 @@ def snapshot_of(
         Of close; by default the champion of the registry, and where none was promoted the challenger.
     progress : Progress, optional
     """
+    from partnerml import features
     from partnerml.routing._scorer import ModelScorer
     from partnerml.routing._snapshot import Snapshot
 
@@ -192,6 +193,9 @@ def _registered(eco: Ecosystem) -> tuple[Model, str]:
 
 def _features(eco: Ecosystem, model: Model, known: PartnerFacts, at: dt.datetime) -> pd.DataFrame:
     """Return what the model reads of partners, in the order of what is known of them."""
+    import pandas as pd
+
+    from partnerml import features
     from partnerml.features import Catalogue
     from partnerml.pairs import FEATURES
     from partnerml.routing._scorer import wanted

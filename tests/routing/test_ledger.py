@@ -294,6 +294,16 @@ def test_an_address_that_is_none_is_refused_without_its_password(url, message):
     assert "secret" not in str(caught.value)
 
 
+def test_an_address_is_told_as_it_was_written(sqlite_url, caplog):
+    caplog.set_level("INFO", logger="partnerml")
+    with Ledger.open(sqlite_url) as ledger:
+        assert ledger.place == sqlite_url
+    assert f"{sqlite_url} holds no leads yet" in caplog.text
+    with pytest.raises(SourceError) as caught:
+        Ledger.open("postgresql://me:secret@/db?host=/nowhere")
+    assert str(caught.value).startswith("postgresql://me:***@/db?host=")
+
+
 def test_a_server_that_is_not_there_is_told_without_its_password(tmp_path):
     with pytest.raises(SourceError, match=r"cannot be used: .*see that the database can be reached") as caught:
         Ledger.open(f"postgresql+psycopg://me:secret@/db?host={tmp_path}")
@@ -330,7 +340,7 @@ def test_tables_of_another_version_are_refused(raw, sqlite_url, version, advice)
 
 
 # what every version made that wrote this form of the tables
-_FROM_THE_BEGINNING = {"one_partner_holds_a_lead", "offers_by_lead", "live_offers_by_deadline", "leads_by_created_at"}
+_FROM_THE_BEGINNING = {"one_partner_holds_a_lead", "offers_by_lead", "live_offers_by_deadline"}
 
 
 def _indexes(url):
@@ -378,7 +388,7 @@ def test_an_index_that_cannot_be_made_is_told_of_and_stops_nobody(sqlite_url, ca
 
 def test_what_is_asked_of_some_days_reads_no_other_decisions(sqlite_url):
     with Ledger.open(sqlite_url) as ledger, ledger._database.reading() as connection:
-        for query in (queries.CAME, queries.CONSIDERED, _queue._QUEUE):
+        for query in (queries.CAME, queries.CONSIDERED, _queue._WITH_NOBODY):
             asked = query.params(dict.fromkeys(query.compile().params.keys() & {"start", "end", "by_then"}, 2))
             compiled = asked.compile(connection, compile_kwargs={"literal_binds": True})
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")

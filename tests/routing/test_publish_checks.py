@@ -1,17 +1,20 @@
 """Before a snapshot becomes the one to route by, it is looked at as routers do; these need no model."""
 
 import datetime as dt
+import json
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from tests.routing.made_up import AS_OF, snapshot
 
 from partnerml import publishing
+from partnerml.cli import app
 from partnerml.config import Config
 from partnerml.errors import ConfigError, DataError
 from partnerml.publishing import publish, snapshots_folder
-from partnerml.routing import Router
-from partnerml.routing._pricing import PriceBook, Prices
+from partnerml.routing import Prices, Router
+from partnerml.routing._pricing import PriceBook
 from partnerml.routing._snapshot import Snapshot
 from partnerml.routing._snapshot_files import current
 
@@ -111,6 +114,26 @@ def test_who_publishes_beside_old_prices_is_told(published, caplog):
         published([{}] * 2)
         assert ("found by 5 leads that came from" in caplog.text) == warned
         assert ("are older than routing.max_price_age (36 hours)" in caplog.text) == warned
+
+
+def test_the_command_reads_prices_once_and_tells_what_it_read(published, caplog, tmp_path):
+    folder = published([{}] * 2)
+    (tmp_path / "partners.csv").write_text("partner_id\np0\np1\n")
+    (config := tmp_path / "partnerml.yaml").write_text(f"data: {{source: .}}\noutput: {tmp_path}\n")
+
+    def command():
+        done = CliRunner().invoke(app, ["publish", "-c", str(config), "--as-of", "2026-06-01", "--json"])
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)["prices"], done.stderr
+
+    assert command()[0] is None
+    found = Prices(AS_OF, leads=5, expected=9, objective="win", by_partner={})
+    PriceBook(folder).publish(found)
+    assert command()[0] == found.evidence()
+    (folder / "prices" / "current.json").write_text("{")
+    none, told = command()
+    assert none is None
+    assert told.count("current.json holds no prices") == 1
 
 
 def test_who_publishes_by_another_objective_is_told_that_prices_are_in_another_unit(published, caplog):

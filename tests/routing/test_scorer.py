@@ -10,12 +10,12 @@ from scipy.special import expit
 from tests.routing.made_up import AS_OF, snapshot
 from tests.routing.made_up_close import DAY, close_model
 
-from partnerml.errors import DataError
+from partnerml.errors import DataError, ModelError
 from partnerml.features import Catalogue, build_pairs
 from partnerml.features._pair_outcomes import open_leads
 from partnerml.models import PeerRate, explain
 from partnerml.publishing import _features, snapshot_of
-from partnerml.routing import _scorer, _words
+from partnerml.routing import Ledger, Router, _scorer, _words
 from partnerml.routing._lead import Lead
 from partnerml.routing._meetings import Meetings, Memory
 from partnerml.routing._scorer import CallableScorer, ModelScorer, wanted
@@ -212,6 +212,36 @@ def test_an_opened_snapshot_scores_the_same(published, leads, held, tmp_path):
     for _, row in leads.iloc[:3].iterrows():
         one, other = (s.scorer.score(situation(s, row, held), rows).p for s in (published, again))
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_that_is_read_when_it_is_to_score_is_the_same(published, leads, held, tmp_path, monkeypatch):
+    folder, reads = published.write(tmp_path), []
+    read = ModelScorer.read.__func__
+    monkeypatch.setattr(ModelScorer, "read", classmethod(lambda *given: reads.append(given) or read(*given)))
+    lazy = Snapshot.open(folder, lazy=True)
+    assert lazy.scorer.version == published.scorer.version
+    assert lazy.id == published.id
+    with Ledger.open() as ledger:
+        eager = Router.open(published, ledger=ledger)
+        every = [eager.route(situation(published, row, held).lead, now=MOMENT) for _, row in leads.iterrows()]
+        made = next(decision for decision in every if decision.status == "assigned")
+        kept, partner = Router.open(lazy, ledger=ledger), str(lazy.partners.partner_id[0])
+        kept.respond(made.offer_id, "accepted", now=MOMENT)
+        given = kept.override(made.lead_id, partner, by="Ada", reason="so", now=MOMENT)
+        assert given.model_version == made.model_version
+    assert reads == []
+    rows, cases = np.arange(len(published)), [situation(lazy, row, held) for _, row in leads.iloc[:3].iterrows()]
+    for case, many in zip(cases, lazy.scorer.score_many(cases, [rows] * 3), strict=True):
+        expected = published.scorer.score(dataclasses.replace(case, snapshot=published), rows)
+        np.testing.assert_array_equal(lazy.scorer.score(case, rows).p, expected.p)
+        np.testing.assert_array_equal(many, expected.p)
+        np.testing.assert_array_equal(lazy.scorer.glance(case, rows), published.scorer.glance(case, rows))
+        assert lazy.scorer.reasons(case, 3, 9) == published.scorer.reasons(case, 3, 9)
+    assert len(reads) == 1
+    assert encode(Snapshot.open(folder, lazy=True)) == encode(published)
+    (folder / "model" / "manifest.json").write_text("{}")
+    with pytest.raises(ModelError, match="is damaged"):
+        Snapshot.open(folder, lazy=True)
 
 
 def test_values_that_training_never_saw_and_leads_that_say_nothing(close, published, held):

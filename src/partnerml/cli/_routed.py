@@ -38,6 +38,7 @@ def router_of(
     *,
     tried: bool = False,
     compares: bool = False,
+    scores: bool = False,
     ledger: Literal["there", "begun", "any"] = "there",
 ) -> Iterator[tuple[Config, Router]]:
     """Open the router of a configuration: the snapshot that was published last, and the ledger.
@@ -49,6 +50,8 @@ def router_of(
         Whether to go by the section routing as it is now, and not as it was published.
     compares : bool
         Whether both are set beside each other, so that nobody need be told that they differ.
+    scores : bool
+        Whether leads are scored in any case: else the model is read once one is.
     ledger : {"there", "begun", "any"}
         What becomes of a ledger that is not there: it is refused, begun, or stood for by an empty one in memory.
 
@@ -72,7 +75,7 @@ def router_of(
             f"there is no snapshot to route by in {current.parent}: run partnerml publish --as-of DATE first"
         )
     with session.progress.stage("open the snapshot"):
-        snapshot = Snapshot.open(current)
+        snapshot = Snapshot.open(current, lazy=not scores)
         if tried:
             snapshot = snapshot.ruled_by(config.routing)
         # prices are those that were found last, whatever rules are tried but for another objective

@@ -43,8 +43,7 @@ def publish(session: Session, *, as_of: dt.datetime) -> Result:
     from partnerml import outputs, publishing
 
     with session.ecosystem() as eco, outputs.lock(eco.config.out, purpose="partnerml publish"):
-        folder = publishing.publish(eco, as_of=as_of, progress=session.progress)
-        prices = publishing.prices_beside(eco.config)
+        folder, prices = publishing.publish_beside_prices(eco, as_of=as_of, progress=session.progress)
     told = None if prices is None else prices.evidence()
     document = {"as_of": as_of, "snapshot_id": folder.name, "path": folder, "prices": told}
 
@@ -169,7 +168,10 @@ def route(
     rows = read_leads(file)
     read = LeadTable.of(rows, name=str(file))
     aside: list[_Row] = [(rows[bad.row - 1], bad.reason) for bad in read.refused]
-    with _routed.router_of(session, tried=dry_run, ledger="any" if dry_run else "begun") as (config, router):
+    with _routed.router_of(session, tried=dry_run, scores=True, ledger="any" if dry_run else "begun") as (
+        config,
+        router,
+    ):
         most = config.validation.max_rejected
         came_otherwise = changed(router.ledger, read.leads)
         aside += _of_rows(rows, came_otherwise)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from partnerml.routing._lead import Lead
     from partnerml.routing._lead_files import read_leads
     from partnerml.routing._ledger import Ledger
+    from partnerml.routing._pricing import Prices
     from partnerml.routing._router import Router
     from partnerml.routing._rule import Rule
     from partnerml.routing._rules import register_rule
@@ -24,6 +25,7 @@ _HOMES = {
     "Decision": "_decision",
     "Lead": "_lead",
     "Ledger": "_ledger",
+    "Prices": "_pricing",
     "Removed": "_decision",
     "Router": "_router",
     "Rule": "_rule",
@@ -40,6 +42,7 @@ __all__ = [
     "Decision",
     "Lead",
     "Ledger",
+    "Prices",
     "Removed",
     "Router",
     "Rule",

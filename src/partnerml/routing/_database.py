@@ -70,7 +70,7 @@ class Database:
         parsed = _parsed(url)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         self.in_memory = self.sqlite and parsed.database in (None, "", ":memory:")
-        self.place = "the ledger in memory" if self.in_memory else _told_of(parsed)
+        self.place = "the ledger in memory" if self.in_memory else _told_of(sa.make_url(str(url)))
         self._lock, self._owner, self._pid = threading.Lock(), 0, os.getpid()
         if self.sqlite and not self.in_memory:
             self._check_place(Path(str(parsed.database)), begin=begin)

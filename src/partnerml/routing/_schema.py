@@ -70,7 +70,6 @@ leads = Table(
     Column("name", Text),
     Column("country", Text),
     Column("forgotten", Integer, nullable=False, server_default="0"),
-    Index("leads_by_created_at", "created_at"),
     sqlite_autoincrement=True,
 )
 

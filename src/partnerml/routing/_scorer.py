@@ -279,6 +279,47 @@ class ModelScorer:
         return [reason.to_dict() for reason in told]
 
 
+class SavedScorer:
+    """The close model of a folder, read when a score is asked for first: to write an answer down takes none.
+
+    Parameters
+    ----------
+    version : str
+        Of the model.
+    read : callable
+        Returns its scorer.
+    """
+
+    def __init__(self, version: str, read: Callable[[], ModelScorer]) -> None:
+        self._version, self._read = version, read
+
+    @functools.cached_property
+    def model_scorer(self) -> ModelScorer:
+        """The scorer itself."""
+        return self._read()
+
+    @property
+    def version(self) -> str:
+        """That of the model."""
+        return self._version
+
+    def score(self, situation: Situation, rows: Ints) -> Scored:
+        """Return the model's scores."""
+        return self.model_scorer.score(situation, rows)
+
+    def score_many(self, situations: Sequence[Situation], rows: Sequence[Ints]) -> list[Floats]:
+        """Return what `score` says of each situation and its rows."""
+        return self.model_scorer.score_many(situations, rows)
+
+    def glance(self, situation: Situation, rows: Ints) -> Floats:
+        """Return about the model's log-odds."""
+        return self.model_scorer.glance(situation, rows)
+
+    def reasons(self, situation: Situation, row: int, top: int) -> list[dict[str, Any]]:
+        """Return what moved the score of one partner most, in words."""
+        return self.model_scorer.reasons(situation, row, top)
+
+
 def wanted(model: Model) -> tuple[str, ...]:
     """Return the features that a close model scores, explains and doubts by."""
     peers = _peers(model)

@@ -261,8 +261,16 @@ class Snapshot:
         return write(self, Path(folder))
 
     @classmethod
-    def open(cls, folder: str | Path) -> Snapshot:
+    def open(cls, folder: str | Path, *, lazy: bool = False) -> Snapshot:
         """Open a snapshot that was written: one folder, or the file ``current`` that names one beside it.
+
+        Every file is held against its hash.
+
+        Parameters
+        ----------
+        folder : str or Path
+        lazy : bool
+            Whether the model is read when it is to score for the first time, and not now: that takes seconds.
 
         Raises
         ------
@@ -273,7 +281,7 @@ class Snapshot:
         """
         from partnerml.routing._snapshot_files import read
 
-        return read(cls, Path(folder))
+        return read(cls, Path(folder), lazy=lazy)
 
 
 def _with_partner(leads: pa.Table, assignments: pa.Table) -> pa.Table:

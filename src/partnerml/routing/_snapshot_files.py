@@ -19,6 +19,7 @@ The hashes tell damage and mixed folders; they do not vouch for who wrote it. No
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import io
 import json
 import tempfile
@@ -37,7 +38,7 @@ from partnerml.errors import ConfigError, ModelError, PartnermlError, SourceErro
 from partnerml.manifests import MANIFEST, Folder, digest_of, hash_of, hashes_of, names_in
 from partnerml.pairs import PartnerFacts
 from partnerml.pairs._state import from_state, to_state
-from partnerml.routing._scorer import ModelScorer, RateScorer, Scorer
+from partnerml.routing._scorer import ModelScorer, RateScorer, SavedScorer, Scorer
 
 if TYPE_CHECKING:
     from partnerml.models._quick import Unseen
@@ -61,6 +62,7 @@ _PUBLISHED = Folder(
 def encode(snapshot: Snapshot) -> dict[str, bytes]:
     """Return the files of a snapshot by name, without the manifest."""
     layout, arrays = to_state(snapshot.known)
+    scorer = _at_hand(snapshot.scorer)
     files = {
         _SNAPSHOT: outputs.canonical_json(_facts_of(snapshot)).encode(),
         "known.json": outputs.canonical_json(layout).encode(),
@@ -72,11 +74,11 @@ def encode(snapshot: Snapshot) -> dict[str, bytes]:
         folder = Path(temporary)
         for name, table in snapshot.tables.items():
             outputs.write_parquet(table, folder / "tables" / f"{name}.parquet")
-        if isinstance(snapshot.scorer, ModelScorer):
-            snapshot.scorer.model.save(folder / _MODEL)
-            files[_FEATURES] = _npy(snapshot.scorer.codes)
-            if snapshot.scorer.unseen:
-                files[_UNSEEN] = outputs.canonical_json(_by_text(snapshot.scorer.unseen)).encode()
+        if isinstance(scorer, ModelScorer):
+            scorer.model.save(folder / _MODEL)
+            files[_FEATURES] = _npy(scorer.codes)
+            if scorer.unseen:
+                files[_UNSEEN] = outputs.canonical_json(_by_text(scorer.unseen)).encode()
         return files | {name: (folder / name).read_bytes() for name in names_in(folder)}
 
 
@@ -87,7 +89,7 @@ def id_of(files: Mapping[str, bytes]) -> str:
 
 def write(snapshot: Snapshot, folder: Path) -> Path:
     """Write a snapshot as ``ID`` in a folder; one that is there and whole stays as it is."""
-    if not isinstance(snapshot.scorer, ModelScorer | RateScorer):
+    if not isinstance(_at_hand(snapshot.scorer), ModelScorer | RateScorer):
         raise ConfigError(
             f"a snapshot with the scorer {snapshot.scorer.version!r} cannot be written: it is code; publish one with a "
             "model, or keep it in memory"
@@ -101,12 +103,12 @@ def write(snapshot: Snapshot, folder: Path) -> Path:
     return target
 
 
-def read(kind: type[Snapshot], path: Path) -> Snapshot:
-    """Open a snapshot: its folder, or the file that names one beside it."""
+def read(kind: type[Snapshot], path: Path, *, lazy: bool = False) -> Snapshot:
+    """Open a snapshot: its folder, or the file that names one beside it; lazily, without its model till that scores."""
     folder = path.parent / current(path.parent, name=path.name) if path.is_file() else path
     manifest = _verified(folder)
     try:
-        snapshot = _read(kind, folder)
+        snapshot = _read(kind, folder, lazy=lazy)
     except PartnermlError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, pa.ArrowException) as error:
@@ -155,11 +157,16 @@ def _facts_of(snapshot: Snapshot) -> dict[str, Any]:
         "versions": dict(snapshot.versions),
         # where decisions are kept is no part of how they are made, and its address may hold a password
         "config": snapshot.config.model_dump(mode="json", by_alias=True, exclude={"ledger"}),
-        "scorer": "model" if isinstance(snapshot.scorer, ModelScorer) else snapshot.scorer.version,
+        "scorer": "model" if isinstance(_at_hand(snapshot.scorer), ModelScorer) else snapshot.scorer.version,
     }
 
 
-def _read(kind: type[Snapshot], folder: Path) -> Snapshot:
+def _at_hand(scorer: Scorer) -> Scorer:
+    """Return a scorer, read if it was not yet."""
+    return scorer.model_scorer if isinstance(scorer, SavedScorer) else scorer
+
+
+def _read(kind: type[Snapshot], folder: Path, *, lazy: bool) -> Snapshot:
     told = json.loads((folder / _SNAPSHOT).read_bytes())
     tables = {path.stem: pq.read_table(path) for path in sorted((folder / "tables").glob("*.parquet"))}
     with np.load(folder / "known.npz", allow_pickle=False) as arrays:
@@ -170,7 +177,7 @@ def _read(kind: type[Snapshot], folder: Path) -> Snapshot:
         as_of=dt.datetime.fromisoformat(told["as_of"]),
         known=known,
         cells=None,
-        scorer=_scorer(folder, told["scorer"], known),
+        scorer=_scorer(folder, told["scorer"], known, lazy=lazy),
         prices=np.load(folder / "prices.npy", allow_pickle=False),
         acceptance=np.load(folder / "acceptance.npy", allow_pickle=False),
         config=RoutingConfig.model_validate(told["config"]),
@@ -178,9 +185,16 @@ def _read(kind: type[Snapshot], folder: Path) -> Snapshot:
     )
 
 
-def _scorer(folder: Path, kind: str, known: PartnerFacts) -> Scorer:
+def _scorer(folder: Path, kind: str, known: PartnerFacts, *, lazy: bool) -> Scorer:
     if kind == RateScorer().version:
         return RateScorer()
+    if lazy:
+        version = json.loads((folder / _MODEL / MANIFEST).read_bytes())["version"]
+        return SavedScorer(version, functools.partial(_model_scorer, folder, known))
+    return _model_scorer(folder, known)
+
+
+def _model_scorer(folder: Path, known: PartnerFacts) -> ModelScorer:
     codes = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
     path = folder / _UNSEEN
     unseen = _by_row(json.loads(path.read_bytes())) if path.exists() else {}
