@@ -7,7 +7,7 @@ import pytest
 from tests.routing.made_up import AS_OF, snapshot
 
 from partnerml.errors import InputError
-from partnerml.routing import Router
+from partnerml.routing import Ledger, Router
 
 NOW = AS_OF + dt.timedelta(hours=9)
 LATER = NOW + dt.timedelta(days=9)
@@ -83,6 +83,43 @@ def test_whom_a_rule_of_engagement_names_has_the_lead_whatever_its_price():
         assert "consent" in following.why
     with Router.open(world) as router:
         assert router.why_not({"lead_id": "l1", "account_id": "a"}, "p0", now=NOW) == ()
+
+
+def test_whom_a_rule_of_engagement_names_may_not_have_what_another_has():
+    lead, config = {"lead_id": "l1", "account_id": "a"}, {"offers": {"limit": 1}, "max_snapshot_age": "30d"}
+    with Ledger.open() as ledger:
+        offer_id = Router.open(snapshot(3, p={"p1": 0.9}, config=config), ledger=ledger).route(lead, now=NOW).offer_id
+        # meanwhile the account got an owner
+        owned = snapshot(3, accounts=[{"account_id": "a", "owner_partner_id": "p0"}], config=config)
+        router = Router.open(owned, ledger=ledger)
+        found = asked(router, "p0")
+        assert (found.rule, found.words) == ("held", "the lead is free")
+        assert "partner p1 was offered it and has yet to answer" in found.evidence
+        router.respond(offer_id, "accepted", now=NOW)
+        assert "partner p1 has it" in asked(router, "p0", LATER).evidence
+        router.outcome("l1", "lost", now=NOW)
+        assert asked(router, "p0").rule == "closed"
+
+
+def test_whom_a_rule_of_engagement_names_gets_what_was_offered_often_enough():
+    lead, config = {"lead_id": "l1", "account_id": "a"}, {"offers": {"limit": 1}, "max_snapshot_age": "30d"}
+    with Ledger.open() as ledger:
+        Router.open(snapshot(3, p={"p1": 0.9}, config=config), ledger=ledger).route(lead, now=NOW)
+        owned = snapshot(3, accounts=[{"account_id": "a", "owner_partner_id": "p0"}], config=config)
+        router = Router.open(owned, ledger=ledger)
+        assert asked(router, "p0", LATER) is None
+        assert router.route(lead, now=LATER).partner_id == "p0"
+
+
+def test_a_moment_before_an_answer_is_past():
+    with Router.open(snapshot(3, p={"p0": 0.9})) as router:
+        offer_id = router.route({"lead_id": "l1"}, now=NOW).offer_id
+        between, answered = (NOW + dt.timedelta(hours=hours) for hours in (1, 2))
+        assert "has yet to answer" in asked(router, "p1", between).evidence
+        router.respond(offer_id, "accepted", now=answered)
+        with pytest.raises(InputError, match="written at 2026-06-01 11:00:00 UTC, after 2026-06-01 10:00:00"):
+            router.why_not("l1", "p1", now=between)
+        assert "partner p0 has it" in asked(router, "p1", answered).evidence
 
 
 @pytest.mark.parametrize("partner", ["p1", "p2"])

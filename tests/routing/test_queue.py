@@ -6,7 +6,7 @@ import random
 import pytest
 from tests.routing.made_up import AS_OF, snapshot
 
-from partnerml.routing import Router
+from partnerml.routing import Ledger, Router
 
 NOW = AS_OF + dt.timedelta(hours=10)
 UNSAID = ["account_id", "account_name", "country"]  # of leads of these tests, and no value is none's equal
@@ -37,6 +37,17 @@ def test_a_lead_that_repeats_one_that_nobody_has_and_that_was_never_routed_is_in
         assert list(router.ledger.queue()["lead_id"]) == ["l1"]
         router.override("l1", "p1", by="Ada", reason="so", now=NOW)
         assert router.ledger.queue().empty
+
+
+def test_a_lead_that_repeated_one_that_was_routed_later_was_in_the_queue_till_then():
+    before = {"lead_id": "old", "created_at": AS_OF - dt.timedelta(days=3), "account_id": "A1"}
+    with Router.open(snapshot(2, leads=[before])) as router:
+        router.route(a_lead(1, account_id="A1", amount=5), now=NOW)
+        then = router.ledger.queue()
+        assert router.route(before, now=NOW + dt.timedelta(hours=1)).status == "assigned"
+        assert router.ledger.queue().empty
+        assert list(then["lead_id"]) == ["l1"]
+        assert router.ledger.queue(now=NOW).to_dict("records") == then.to_dict("records")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -92,3 +103,49 @@ def test_a_lead_that_waits_for_a_snapshot_says_so():
         router.expire(now=NOW + dt.timedelta(days=9))
         assert router.ledger.queue()["waits"].tolist() == [True]
         assert router.ledger.waiting() == ["l1"]
+
+
+@pytest.mark.parametrize("url", [None, "sqlite", "postgresql"])
+def test_leads_of_a_partner_that_left_are_in_the_queue_till_somebody_else_has_them(url, tmp_path, request):
+    url = request.getfixturevalue("postgres_url") if url == "postgresql" else url and f"sqlite:///{tmp_path}/l.db"
+    hour, p = dt.timedelta(hours=1), {"p1": 0.9}
+    with Ledger.open(url) as ledger:
+        before = Router.open(snapshot(3, p=p), ledger=ledger)
+        offers = [before.route(a_lead(number, country="DE"), now=NOW).offer_id for number in range(5)]
+        for offer_id in offers[1:]:
+            before.respond(offer_id, "accepted", now=NOW)  # the first has yet to be answered
+        before.override("l2", "p0", by="Ada", reason="so", now=NOW)
+        before.outcome("l4", "won", now=NOW + 4 * hour)
+        gone = Router.open(snapshot([{}, {"left_at": NOW + hour}, {}], p=p), ledger=ledger)
+        assert before.queue(now=NOW + 4 * hour).empty
+        assert gone.queue(now=NOW).empty
+        assert list(gone.queue(now=NOW + hour)["lead_id"]) == ["l1", "l3", "l4"]
+        assert gone.ledger.queue(now=NOW + 9 * hour).empty
+        queue = gone.queue(now=NOW + 9 * hour)
+        first = queue.to_dict("records")[0]
+        assert list(queue["lead_id"]) == ["l1", "l3"]
+        assert (first["since"], first["partner_id"], first["offer_id"]) == (NOW + hour, "p1", offers[1])
+        assert (first["asked"], first["waits"], first["country"]) == (1, False, "DE")
+        assert f"partner p1 has it and left on 2026-06-01: partnerml withdraw {offers[1]} lets" in first["why"]
+        # who is no longer in the table at all
+        without = Router.open(snapshot([{}, {"partner_id": "p2"}]), ledger=ledger).queue(now=NOW + 9 * hour)
+        assert "partner p1 has it and is no longer in the table partners" in without["why"].iloc[0]
+        following = gone.withdraw(offers[1], now=NOW + 10 * hour)
+        assert following.partner_id != "p1"
+        gone.override("l3", "p2", by="Ada", reason="so", now=NOW + 10 * hour)
+        assert gone.queue(now=NOW + 10 * hour).empty
+        assert list(gone.queue(now=NOW + 9 * hour)["lead_id"]) == ["l1", "l3"]
+
+
+def test_the_queue_of_a_router_is_that_of_the_ledger_and_of_who_left_in_the_order_of_waiting():
+    partners = [{}, {"left_at": NOW + dt.timedelta(hours=2)}]
+    with Router.open(snapshot(partners, p={"p1": 0.9}, config={"offers": {"limit": 1}})) as router:
+        accepted = router.route(a_lead(1), now=NOW)
+        router.respond(accepted.offer_id, "accepted", now=NOW)
+        for number, hours in ((2, 1), (3, 3)):
+            later = NOW + dt.timedelta(hours=hours)
+            router.respond(router.route(a_lead(number), now=later).offer_id, "declined", now=later)
+        queue = router.queue(now=NOW + dt.timedelta(hours=3))
+        assert list(queue["lead_id"]) == ["l2", "l1", "l3"]
+        assert list(queue.columns[:-2]) == list(router.ledger.queue().columns)
+        assert queue["partner_id"].isna().tolist() == queue["offer_id"].isna().tolist() == [True, False, True]

@@ -10,7 +10,7 @@ from tests.routing.made_up import AS_OF, snapshot
 
 from partnerml.config import RoutingConfig
 from partnerml.errors import ConfigError, InputError
-from partnerml.routing import Router
+from partnerml.routing import Prices, Router
 from partnerml.routing._demand import demand
 from partnerml.routing._lead import Lead
 from partnerml.routing._prices import prices
@@ -315,6 +315,19 @@ def test_old_prices_are_told_of_once_and_used_still(folder, caplog):
         assert caplog.text == ""
         router.expire(now=late + dt.timedelta(days=1))
         assert caplog.text.count("older than routing.max_price_age") == 1
+
+
+@pytest.mark.parametrize("answer", ["respond", "withdraw"])
+def test_old_prices_are_told_of_where_the_next_partner_is_chosen_by_them(folder, caplog, answer):
+    put(folder, scarce(config={"max_snapshot_age": "30d", "max_price_age": "1h"}))
+    with following(folder) as router:
+        offer_id = route(router, leads(3))[-1].offer_id
+        assert router.reprice(expected=30, now=NOW)
+        assert isinstance(router.prices, Prices)
+        late = NOW + dt.timedelta(hours=1, minutes=1)
+        following_one = getattr(router, answer)(offer_id, *(["declined"] if answer == "respond" else []), now=late)
+        assert following_one.evidence["prices"]["found_at"] == NOW.isoformat()
+        assert caplog.text.count("older than routing.max_price_age (1 hours)") == 1
 
 
 def test_prices_that_an_earlier_version_found_are_taken_up(folder):

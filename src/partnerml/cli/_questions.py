@@ -24,19 +24,20 @@ _SHOWN = 50
 @command("queue")
 @_routed.now_option
 def queue(session: Session, *, now: dt.datetime | None) -> Result:
-    """List the leads that a person must decide, who waits longest first: nobody has them, and nobody is asked.
+    """List the leads that a person must decide, who waits longest first: nobody works on them, and nobody is asked.
 
-    They are those whose latest decision is a fallback, and those that repeat a lead of the tables which no partner has
-    and which was never routed. `partnerml override` gives one to a partner, which takes it off the list. With --now
-    they are those of that moment.
+    They are those whose latest decision is a fallback, those that repeat a lead of the tables which no partner has and
+    which was never routed, and those of partners that have left. `partnerml override` gives one to a partner, which
+    takes it off the list; `partnerml withdraw` lets one of a partner that has left go on to the next. With --now they
+    are those of that moment.
 
     \b
     Examples:
       partnerml queue
       partnerml queue --json
     """  # noqa: D301 (click reads \b as: leave the lines as they are)
-    with _routed.ledger_of(session) as (_, ledger):
-        found = rows_of(ledger.queue(now=now))
+    with _routed.router_of(session) as (_, router):
+        found = rows_of(router.queue(now=now))
 
     def show(console: Console) -> None:
         if not found:

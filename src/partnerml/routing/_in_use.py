@@ -97,12 +97,19 @@ class InUse:
         """
         opened = self.opened
         opened.check_age(moment)
-        self.tell_of_future(opened, moment)
+        return self._told(opened, moment, priced=priced)
+
+    def unchecked(self, moment: dt.datetime) -> Opened:
+        """Return what to go by now, however old it is, and tell the same of it: answers are kept in any case."""
+        return self._told(self.opened, moment, priced=True)
+
+    def _told(self, opened: Opened, moment: dt.datetime, *, priced: bool) -> Opened:
+        self._tell_of_future(opened, moment)
         if priced:
-            self.tell_of_old_prices(opened, moment)
+            self._tell_of_old_prices(opened, moment)
         return opened
 
-    def tell_of_future(self, opened: Opened, moment: dt.datetime) -> None:
+    def _tell_of_future(self, opened: Opened, moment: dt.datetime) -> None:
         """Warn once of a snapshot that knows what is not known by now: the clock or the date of publishing is wrong."""
         if moment < opened.snapshot.as_of and opened.way.snapshot_id not in self._ahead:
             self._ahead.add(opened.way.snapshot_id)
@@ -113,7 +120,7 @@ class InUse:
                 f"{moment:%Y-%m-%d %H:%M}",
             )
 
-    def tell_of_old_prices(self, opened: Opened, moment: dt.datetime) -> None:
+    def _tell_of_old_prices(self, opened: Opened, moment: dt.datetime) -> None:
         """Warn once of prices that are used still: the leads and the capacity that they were found by are gone."""
         prices, most = self.prices, opened.config.max_price_age
         if prices is None or opened.way.prices_id is None or not prices.too_old(moment, most):

@@ -8,7 +8,7 @@ import datetime as dt
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from partnerml import __version__
@@ -28,6 +28,8 @@ from partnerml.routing._vectors import Vector
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from partnerml.routing._queue import Left
 
 _logger = logging.getLogger("partnerml")
 _EVER = 2**62  # later than any moment
@@ -222,7 +224,7 @@ class Ledger:
         with self._database.reading() as connection:
             return [str(lead_id) for lead_id in connection.execute(queries.WAITING).scalars()]
 
-    def queue(self, *, now: Moment | None = None) -> pd.DataFrame:
+    def queue(self, *, now: Moment | None = None, left: Callable[[str], Left | None] | None = None) -> pd.DataFrame:
         """Return the leads that a person must decide: those whose latest decision is a fallback.
 
         Also those that repeat a lead of the tables which no partner has and which was never routed. A lead leaves the
@@ -232,6 +234,9 @@ class Ledger:
         ----------
         now : moment, optional
             Decisions that were made later are left out; by default all count.
+        left : callable, optional
+            Tells of a partner whether it has left, which no ledger knows: `Router.queue` gives one, and lists the leads
+            of such partners as well.
 
         Returns
         -------
@@ -244,7 +249,7 @@ class Ledger:
         from partnerml.routing._queue import queue
 
         with self._database.reading() as connection:
-            return queue(connection, by_then=_until(now))
+            return queue(connection, by_then=_until(now), left=left)
 
     def latest(self, lead_id: str, *, now: Moment | None = None) -> str | None:
         """Return the id of the latest decision on a lead, by a moment if that is given; None if it was never routed."""
@@ -415,6 +420,11 @@ class Ledger:
         with self._database.reading() as connection:
             rows = connection.execute(queries.FIRST_DECIDED, {"start": micros(start), "end": micros(end)})
             return [(row.document, row.payload, row.after_entry) for row in rows]
+
+    def decided_since(self, start: dt.datetime) -> frozenset[str]:
+        """Return the ids of the leads that were first decided from a moment on."""
+        with self._database.reading() as connection:
+            return frozenset(connection.execute(queries.FIRST_DECIDED_SINCE, {"start": micros(start)}).scalars())
 
     def entries_between(self, after: int, last: int) -> list[tuple[Entry, str]]:
         """Return the entries after one of them, up to another, each with the step that wrote it, in order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from partnerml.routing._decide import offered_enough
@@ -26,58 +27,73 @@ _ANONYMOUS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Stand:
+    """How a lead stood when it was asked about.
+
+    Attributes
+    ----------
+    closed, holder : Offer or None
+        By which it was closed, and by which a partner holds it.
+    number : int
+        How many decisions it has had.
+    credit : mapping of str to float
+        What round robin owes partners.
+    """
+
+    closed: Offer | None
+    holder: Offer | None
+    number: int
+    credit: Mapping[str, float]
+
+
 def not_free(
-    opened: Opened,
-    situation: Situation,
-    *,
-    offers: Sequence[Offer],
-    number: int,
-    credit: Mapping[str, float],
-    audience: str = "vendor",
+    opened: Opened, situation: Situation, stand: Stand, *, named: bool, audience: str = "vendor"
 ) -> Failed | None:
-    """Return why a lead that no rule of engagement names a partner for goes to nobody else; None if it may.
+    """Return why a lead goes to nobody else; None if it may.
 
     Parameters
     ----------
     opened : Opened
     situation : Situation
-    offers : sequence of Offer
-        Those of the lead, in order.
-    number : int
-        How many decisions it has had.
-    credit : mapping of str to float
-        What round robin owes partners.
+    stand : Stand
+    named : bool
+        Whether a rule of engagement names the partner that is asked for: it gets the lead then, whatever its price and
+        to however many the lead was offered, but for one that somebody has.
     audience : {"vendor", "partner"}
         Who reads it.
     """
-    found = _given(situation, offers) or _held_back(opened, situation, number, credit)
+    found = _given(situation, stand)
+    if found is None and not named:
+        found = _offered_enough(situation) or _held_back(opened, situation, stand)
     if found is None:
         return None
     name, words = found
     return Failed(name, _FREE, words if audience == "vendor" else _ANONYMOUS[name])
 
 
-def _given(situation: Situation, offers: Sequence[Offer]) -> tuple[str, str] | None:
-    """Return what the offers of a lead say of it."""
-    closed = next((offer for offer in offers if offer.outcome is not None), None)
+def _given(situation: Situation, stand: Stand) -> tuple[str, str] | None:
+    """Return who has a lead, or had it to the end."""
+    closed, holder = stand.closed, stand.holder
     if closed is not None:
         return CLOSED, f"partner {closed.partner_id} closed it as {closed.outcome}: it goes to nobody else"
     # what is overdue expires once anybody touches it
-    holder = next((offer for offer in offers if offer.holds and not offer.overdue(situation.moment)), None)
-    if holder is not None:
-        has = "was offered it and has yet to answer" if holder.live else "has it"
-        return HELD, f"partner {holder.partner_id} {has}; partnerml override gives it to another"
+    if holder is None or holder.overdue(situation.moment):
+        return None
+    has = "was offered it and has yet to answer" if holder.live else "has it"
+    return HELD, f"partner {holder.partner_id} {has}; partnerml override gives it to another"
+
+
+def _offered_enough(situation: Situation) -> tuple[str, str] | None:
     enough = offered_enough(situation)
     return None if enough is None else (OFFER_LIMIT, enough)
 
 
-def _held_back(
-    opened: Opened, situation: Situation, number: int, credit: Mapping[str, float]
-) -> tuple[str, str] | None:
+def _held_back(opened: Opened, situation: Situation, stand: Stand) -> tuple[str, str] | None:
     """Return that a lead is worth less than the capacity it would take, where it is."""
     if not situation.config.hold_back:
         return None
-    outcome = opened.without_reasons().decide(situation, number=number, credit=credit)
+    outcome = opened.without_reasons().decide(situation, number=stand.number, credit=stand.credit)
     # nobody got it, though some were ranked
     is_held_back = outcome.decision.status == FALLBACK and outcome.considered is not None
     return (HELD_BACK, outcome.decision.why) if is_held_back else None

@@ -67,6 +67,11 @@ FIRST_DECIDED = (
     )
     .order_by(decisions.seq)
 )
+FIRST_DECIDED_SINCE = (
+    sa.select(leads.lead_id)
+    .select_from(tables.decisions.join(tables.leads))
+    .where(decisions.number == 0, decisions.decided_at >= bindparam("start"))
+)
 CAME = sa.select(sa.func.count()).where(
     decisions.number == 0,
     decisions.status.in_((ASSIGNED, FALLBACK)),
@@ -126,12 +131,14 @@ ENTRIES_BETWEEN = (
     .where(entries.seq > bindparam("after"), entries.seq <= bindparam("last"))
     .order_by(entries.seq)
 )
-# when something was written last: entries and decisions are in the order of time
+# when something was written last: decisions, and what became of them, are in the order of time
 LAST_STEP = sa.select(
-    sa.func.coalesce(sa.select(entries.at).order_by(entries.seq.desc()).limit(1).scalar_subquery(), 0).label("entered"),
     sa.func.coalesce(
         sa.select(decisions.decided_at).order_by(decisions.seq.desc()).limit(1).scalar_subquery(), 0
     ).label("decided"),
+    sa.func.coalesce(
+        sa.select(tables.history.c.at).order_by(tables.history.c.event.desc()).limit(1).scalar_subquery(), 0
+    ).label("became"),
 )
 LAST_ENTRY = sa.select(sa.func.coalesce(sa.func.max(entries.seq), 0))
 COUNTERS = sa.select(counters.kind, counters.period, counters.partner_id, counters.units).where(

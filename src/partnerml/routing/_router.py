@@ -18,7 +18,7 @@ from partnerml.routing._in_use import InUse
 from partnerml.routing._lead import Lead, LeadTable
 from partnerml.routing._lead_columns import misnamed
 from partnerml.routing._ledger import Ledger
-from partnerml.routing._not_free import not_free
+from partnerml.routing._not_free import Stand, not_free
 from partnerml.routing._offers import EXPIRED, OVERRIDE, WITHDRAWN, Offer
 from partnerml.routing._opened import Opened
 from partnerml.routing._precedence import precedence
@@ -253,7 +253,8 @@ class Router:
             If there is no such offer, it cannot be answered any more, or its deadline has passed: then it has expired,
             and the lead has gone on to the next partner.
         """
-        moment, opened = _moment(now), self._in_use.opened
+        moment = _moment(now)
+        opened = self._in_use.unchecked(moment)
         with self.ledger.turn(moment=moment) as turn:
             answer = turn.respond(offer_id, response, by=by, reason=reason)
             decision = after_answer(turn, opened)
@@ -264,7 +265,8 @@ class Router:
         self, offer_id: str, *, now: Moment | None = None, by: str | None = None, reason: str | None = None
     ) -> Decision:
         """Take an offer or a lead back from a partner, and return the next decision on the lead."""
-        moment, opened = _moment(now), self._in_use.opened
+        moment = _moment(now)
+        opened = self._in_use.unchecked(moment)
         with self.ledger.turn(moment=moment) as turn:
             turn.withdraw(offer_id, by=by, reason=reason)
             return after_answer(turn, opened)
@@ -275,10 +277,8 @@ class Router:
         Leads that wait, since the snapshot was too old or a rule failed when their offer ended, are decided too if that
         is mended. What is wrong with one lead is told in the log and stops no other.
         """
-        moment, opened = _moment(now), self._in_use.opened
-        found = []
-        self._in_use.tell_of_future(opened, moment)
-        self._in_use.tell_of_old_prices(opened, moment)
+        moment, found = _moment(now), []
+        opened = self._in_use.unchecked(moment)
         for offer in self.ledger.overdue(moment):
             with self.ledger.turn(moment=moment) as turn:
                 ended, latest = turn.expire(offer.offer_id), turn.latest
@@ -396,16 +396,39 @@ class Router:
             if now is not None:
                 _refuse_past(turn)
             situation = opened.situation_in(turn, asked or Lead.of_payload(_known(turn, lead_id).payload))
-            offers, number, credit = turn.offers, turn.number, opened.credit_in(turn)
+            stand = Stand(turn.closed, turn.holder, turn.number, opened.credit_in(turn))
         found = precedence(situation)
         # a lead that is another one come again is offered to nobody, not even who has the other
         if found is not None and (found.status == DUPLICATE or found.partner_id != partner_id):
             return (Failed(found.status, "the lead is free", found.words if audience == "vendor" else found.anonymous),)
         failed = why_not(situation, opened.way.rules, row, audience=audience)
-        if failed or found is not None:
+        if failed:
             return failed
-        taken = not_free(opened, situation, offers=offers, number=number, credit=credit, audience=audience)
+        taken = not_free(opened, situation, stand, named=found is not None, audience=audience)
         return () if taken is None else (taken,)
+
+    def queue(self, *, now: Moment | None = None) -> pd.DataFrame:
+        """Return the leads that a person must decide: those of `Ledger.queue`, and those of partners that have left.
+
+        Such a partner accepted the lead, or got it without being asked, and will not work on it. Nothing is done about
+        it here: `withdraw` lets the lead go on to the next partner, and `override` gives it to one that you name. An
+        offer that such a partner has yet to answer is not listed: it expires.
+
+        Parameters
+        ----------
+        now : moment, optional
+            What was decided, answered and closed later is left out; by default all counts, and the clock says who has
+            left.
+
+        Returns
+        -------
+        DataFrame
+            The columns of `Ledger.queue`; ``since`` is when the partner left, or got the lead after that.
+            ``partner_id`` and ``offer_id`` tell who has the lead and what to withdraw; null where nobody has it.
+        """
+        from partnerml.routing._queue import left_by
+
+        return self.ledger.queue(now=now, left=left_by(self.snapshot.partners, _moment(now)))
 
     def for_partner(self, lead_id: str, partner_id: str, *, now: Moment | None = None) -> dict[str, Any]:
         """Return what one partner may be told of the latest decision on a lead: about itself alone.

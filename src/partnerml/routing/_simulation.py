@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import datetime as dt
 import functools
-import json
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from partnerml.routing._opened import Opened
 
 _logger = logging.getLogger("partnerml")
-_END = dt.datetime.max.replace(tzinfo=dt.UTC)
 _SIDES = ("was", "published", "would")
 _TOLD = ("status", "partner_id", "p_win", "why")
 
@@ -112,8 +110,7 @@ class _Day:
             )
         leads = [(Decision.from_json(text), Lead.of_payload(payload), entry) for text, payload, entry in rows]
         # those of the period are decided anew, and of later ones nobody knew, whenever they came
-        later = frozenset(json.loads(payload)["lead_id"] for _, payload, _ in ledger.decided(start, _END))
-        state = ledger.state_at(leads[0][0].decision_id)
+        later, state = ledger.decided_since(start), ledger.state_at(leads[0][0].decision_id)
         return cls(leads, state, later, ledger.entries_between(leads[0][2], leads[-1][2]))
 
     def decided_by(self, opened: Opened, ledger: Ledger, *, progress: Progress) -> list[Decision]:

@@ -138,6 +138,11 @@ class Turn:
         return next((offer for offer in self.offers if offer.holds), None)
 
     @property
+    def closed(self) -> Offer | None:
+        """The offer by whose partner the lead was closed; None while it is open."""
+        return next((offer for offer in self.offers if offer.outcome is not None), None)
+
+    @property
     def last_step(self) -> dt.datetime:
         """When something was written last; the epoch, if nothing ever was."""
         return moment_of(max(self.connection.execute(queries.LAST_STEP).one()))
@@ -277,10 +282,9 @@ class Turn:
         holder = self.holder
         if holder is not None and offer is not None:
             raise InternalError(f"{holder.told}; another offer of it would be a second one")
-        closed = next((past for past in self.offers if past.outcome is not None), None)
-        if closed is not None and (offer is not None or held is not None):
+        if self.closed is not None and (offer is not None or held is not None):
             raise InputError(
-                f"{closed.told}; it is closed and goes to nobody else. New business is a new lead; within "
+                f"{self.closed.told}; it is closed and goes to nobody else. New business is a new lead; within "
                 "routing.duplicates.window of this one it counts as the same come again, and override gives it to whom "
                 "you name"
             )
