@@ -10,7 +10,9 @@ from click.testing import CliRunner, Result
 
 from partnerml import outputs
 from partnerml.cli import app
+from partnerml.cli._app import _logging
 from partnerml.errors import InternalError, NotEnoughDataError
+from partnerml.progress import Progress
 
 COMMANDS = (
     "card",
@@ -347,6 +349,14 @@ def test_the_logger_is_left_as_it_was(config):
     partnerml("validate", "-c", config)
     partnerml("score", "churn", *AS_OF, "-c", config)
     assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+def test_what_is_told_while_a_command_runs_is_not_told_after_it():
+    logger = logging.getLogger("partnerml")
+    assert not logger.isEnabledFor(logging.INFO)
+    with _logging(Progress.silent(), quiet=False):
+        assert logger.isEnabledFor(logging.INFO)  # which a logger remembers
+    assert not logger.isEnabledFor(logging.INFO)
 
 
 def test_init_refuses_a_folder_with_something_in_it_and_deletes_nothing(tmp_path):

@@ -282,7 +282,7 @@ def _error_document(error: BaseException) -> dict[str, Any]:
 def _logging(progress: Progress, *, quiet: bool) -> Iterator[None]:
     """Send what partnerml logs to standard error while a command runs."""
     logger = logging.getLogger("partnerml")
-    before = logger.level, logger.propagate
+    level, propagate = logger.level, logger.propagate
     handler = _OnTerminal(progress) if isinstance(progress, Bars) else _on_stream(plain=quiet and sys.stderr.isatty())
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -291,7 +291,8 @@ def _logging(progress: Progress, *, quiet: bool) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.level, logger.propagate = before
+        logger.setLevel(level)  # which forgets what it said of levels meanwhile, as an assignment would not
+        logger.propagate = propagate
 
 
 def _on_stream(*, plain: bool) -> logging.Handler:
