@@ -15,6 +15,7 @@ HEAVY = (
     "numpy", "pandas", "pyarrow", "scipy", "sklearn", "lightgbm", "ibis", "duckdb", "sqlglot", "mlflow", "matplotlib",
     "shap", "optuna", "pydantic", "jinja2", "pycountry", "rich",
 )  # fmt: skip
+TRAINED_WITH = {"mlflow", "shap", "optuna", "ibis", "duckdb", "sqlglot", "matplotlib", "jinja2"}
 
 
 def imported_by(statement: str) -> set[str]:
@@ -41,8 +42,7 @@ known = Snapshot.of(as_of="2026-06-01", partners={"partner_id": ["p1"]})
 with Router.open(known) as router:
     assert router.route({"lead_id": "l1"}, now="2026-06-01T09:00").partner_id == "p1"
 """
-    trained_with = {"mlflow", "shap", "optuna", "ibis", "duckdb", "sqlglot", "matplotlib", "jinja2"}
-    assert not imported_by(statement) & trained_with
+    assert not imported_by(statement) & TRAINED_WITH
 
 
 def test_commands_on_the_ledger_bring_no_training(tmp_path: Path) -> None:
@@ -58,19 +58,7 @@ publish_current(snapshots, Snapshot.of(as_of="2026-06-01", partners={{"partner_i
 Ledger.open(f"sqlite:///{{folder}}/out/ledger.db").close()
 assert app.main(["expire", "-c", str(folder / "partnerml.yaml"), "--quiet"], standalone_mode=False) == 0
 """
-    trained_with = {
-        "mlflow",
-        "shap",
-        "optuna",
-        "ibis",
-        "duckdb",
-        "sqlglot",
-        "matplotlib",
-        "jinja2",
-        "lightgbm",
-        "sklearn",
-    }
-    assert not imported_by(statement) & trained_with
+    assert not imported_by(statement) & (TRAINED_WITH | {"lightgbm", "sklearn"})
 
 
 def test_help_of_the_command_line_brings_nothing_heavy() -> None:

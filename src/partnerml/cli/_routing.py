@@ -168,10 +168,8 @@ def route(
     rows = read_leads(file)
     read = LeadTable.of(rows, name=str(file))
     aside: list[_Row] = [(rows[bad.row - 1], bad.reason) for bad in read.refused]
-    with _routed.router_of(session, tried=dry_run, scores=True, ledger="any" if dry_run else "begun") as (
-        config,
-        router,
-    ):
+    opened = _routed.router_of(session, tried=dry_run, scores=True, ledger="any" if dry_run else "begun")
+    with opened as (config, router):
         most = config.validation.max_rejected
         came_otherwise = changed(router.ledger, read.leads)
         aside += _of_rows(rows, came_otherwise)

@@ -116,7 +116,6 @@ class Case:
         offered = status == kinds.ASSIGNED or status in kinds.HELD
         snapshot = situation.snapshot
         held: dict[str, Any] = {"policy": situation.config.policy.kind, "prices_id": self.way.prices_id}
-        held["objective"] = situation.config.objective
         return Decision(
             decision_id=id_of("decision", seed, lead_id, self.number),
             lead_id=lead_id,
@@ -127,6 +126,7 @@ class Case:
             snapshot_id=self.way.snapshot_id,
             decided_at=situation.moment,
             seed=seed_of(seed, lead_id, self.number),
+            objective=situation.config.objective,
             **{**held, **more},
         )
 
