@@ -6,6 +6,13 @@ STAMP := $(VENV)/.installed
 OLIST ?= ../shared/data/olist
 BENCH_EVENTS ?= 2000000
 
+# Python compiles what is imported, once: most of what is installed never is, and not to keep what was compiled would
+# have each process compile its imports anew
+unexport PYTHONDONTWRITEBYTECODE
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# 400 MB of pyspark are built here and unpacked at once: not worth compressing in between
+STORED := --config-settings-package pyspark:--build-option=--compression=stored
+
 .PHONY: help setup demo test check unit bench docs examples lock clean
 
 help:  ## list the targets
@@ -16,8 +23,9 @@ setup: $(STAMP)  ## make .venv with everything for development in it
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the PATH: install Python 3.11, or name another with make PYTHON=..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@# Python compiles what is imported; most of what is installed never is
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(PIP) uv
+	@# uv does not read the settings of pip: where those name the only registry there is, pip does it all, and takes longer
+	$(BIN)/uv pip install --python $(BIN)/python $(STORED) --constraint constraints.txt --editable '.[dev]' || $(PIP) --editable '.[dev]'
 	@$(BIN)/python -c "import lightgbm" || { echo "LightGBM needs the system's OpenMP library; install it with: apt-get install -y libgomp1"; exit 2; }
 	@touch $(STAMP)
 
@@ -35,7 +43,7 @@ check: setup  ## the quick loop: ruff, strict mypy, import-linter, unit tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" -q
 
 bench: setup  ## print the benchmark tables; BENCH_EVENTS=20000000 is the size of the bars
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps lifetimes
+	$(PIP) --no-deps lifetimes
 	for script in benchmarks/[a-z]*.py; do \
 		case $$script in */features.py|*/incremental.py|*/peers.py) size="--events $(BENCH_EVENTS)";; *) size=;; esac; \
 		$(BIN)/python $$script $$size || exit 1; \

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Workers share the processors: a thread that waits for another lets go of its own instead of spinning, which takes
 # many times as long where there are more threads than processors. Read when the libraries load, so before they do.
@@ -23,6 +24,10 @@ from partnerml.training._train import finished
 
 UNTIL = dt.datetime(2025, 9, 1, tzinfo=dt.UTC)
 END = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+# No test is about time: the processors of whoever runs them are what they are
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
 FOLDERS = pytest.StashKey[dict[Path, pytest.Dir]]()
 
 

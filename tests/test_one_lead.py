@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.test_pairs import facts
 
@@ -61,7 +61,6 @@ def same(found, expected):
         np.testing.assert_array_equal(found, expected, strict=True)
 
 
-@settings(deadline=None)  # the first leads are encoded from nothing
 @given(st.lists(LEADS, max_size=6))
 def test_a_lead_is_encoded_alone_as_with_others(leads):
     for known in (KNOWN, BARE):

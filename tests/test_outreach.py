@@ -309,7 +309,7 @@ REASONS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(REASONS)
 def test_actionability_lies_between_those_of_the_reasons(drawn):
     weights = ActionabilityConfig()

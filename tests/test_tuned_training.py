@@ -296,7 +296,7 @@ def test_what_cannot_be_tuned_keeps_the_defaults_and_says_why(tmp_path, change, 
     assert not (tmp_path / "t.db").exists()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n_folds=st.integers(1, 20), gap=st.integers(0, 400), reported=st.integers(1, 8), offset=st.integers(0, 27))
 def test_a_split_is_disjoint_in_time_and_judges_as_much_as_it_can(n_folds, gap, reported, offset):
     """Against the plain search over all first origins."""

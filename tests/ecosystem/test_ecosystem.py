@@ -187,7 +187,7 @@ def end_of_dense_days(moments: list[dt.datetime]) -> dt.datetime:
     return midnight
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.integers(0, 86399)), min_size=1, max_size=6),
     st.sampled_from([1, 400, 1200]),

@@ -59,7 +59,7 @@ def test_ids_are_trimmed_and_never_folded(connection: Any, value: str, expected:
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_integer_ids_become_decimal_text(connection: Any, integers: list[int]) -> None:
     assert read(connection, Column("id", Type.ID), integers, "BIGINT") == [str(i) for i in integers]
 
@@ -112,7 +112,7 @@ OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(
 
 
 @given(st.lists(st.tuples(MOMENTS, OFFSETS), min_size=1, max_size=10))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_zoned_text_round_trips_to_utc(connection: Any, pairs: list[tuple[datetime, timezone]]) -> None:
     texts = [moment.replace(tzinfo=offset).isoformat() for moment, offset in pairs]
     expected = [m.replace(tzinfo=o).astimezone(timezone.utc).replace(tzinfo=None) for m, o in pairs]  # noqa: UP017
@@ -120,7 +120,7 @@ def test_zoned_text_round_trips_to_utc(connection: Any, pairs: list[tuple[dateti
 
 
 @given(st.lists(MOMENTS, min_size=1, max_size=10), st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_naive_moments_are_read_in_the_zone_of_the_table(connection: Any, moments: list[datetime], zone: str) -> None:
     # times that a change of clocks skips or repeats have no single answer
     sure = [m for m in moments if abs(m.replace(tzinfo=ZoneInfo(zone)).utcoffset() - _offset(m, zone)) == timedelta(0)]
@@ -217,7 +217,7 @@ def test_native_numbers(connection: Any) -> None:
 
 
 @given(st.lists(st.floats(-1e15, 1e15, exclude_min=True, exclude_max=True), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_numbers_round_trip_through_text(connection: Any, numbers: list[float]) -> None:
     assert read(connection, Column("n", Type.NUMBER), [repr(x) for x in numbers]) == numbers
 

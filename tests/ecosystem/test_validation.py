@@ -156,7 +156,7 @@ def test_an_event_may_lack_its_id(check: Check) -> None:
 
 
 @given(st.lists(st.text("ab\0é ", max_size=3), max_size=12))
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_duplicates_and_nulls_against_python(check: Check, texts: list[str]) -> None:
     ids = [text.replace("\0", "x") for text in texts]
     trimmed = [text.strip(" ") for text in ids if text.strip(" ")]

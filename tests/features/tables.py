@@ -41,7 +41,6 @@ OFF_MIDNIGHT = (START, START + 9 * DAY + dt.timedelta(hours=12, minutes=30), STA
 
 # an example compiles and runs a query: shrinking a failure would take minutes
 quick = {
-    "deadline": None,
     "suppress_health_check": list(HealthCheck),
     "phases": (Phase.explicit, Phase.reuse, Phase.generate),
 }

@@ -56,9 +56,7 @@ def programmes(draw):
     return tables
 
 
-@settings(
-    max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
-)
+@settings(max_examples=4, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate))
 @given(tables=programmes())
 def test_equal_to_the_oracle(backend, tables):
     names = ("partners__country__trait__asof", "partners__latitude__trait__asof", "partners__verticals__items__asof")

@@ -19,7 +19,6 @@ from partnerml.features import Activity, Catalogue, ChurnLabel, Population, buil
 DAY, START, TICK = made.DAY, made.START, made.TICK
 few = settings(
     max_examples=8,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )

@@ -153,7 +153,7 @@ def worlds(draw):
     return tables, {"partner_history": lag}
 
 
-quick = {"deadline": None, "suppress_health_check": list(HealthCheck), "phases": (Phase.explicit, Phase.generate)}
+quick = {"suppress_health_check": list(HealthCheck), "phases": (Phase.explicit, Phase.generate)}
 
 
 @settings(max_examples=4, **quick)
@@ -237,7 +237,7 @@ def test_the_most_frequent_items_come_first_and_codes_count_for_those_above():
     assert vocabulary(many) == tuple(f"x{k:02d}" for k in range(29, 29 - MAX_ITEMS, -1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.text("aAbB.+_# é北", max_size=4), max_size=8))
 def test_names_of_items_are_safe_and_no_two_are_one(items):
     named = item_names(items)

@@ -326,7 +326,7 @@ def _reading(*columns: str) -> Model:
     return Model.of(task={}, catalogue={}, dictionary=KNOWN, blend=blend, evaluation={}, training={})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_reasons_are_the_same_from_the_features_that_the_model_says_it_needs(data):
     read = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
@@ -363,7 +363,7 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(max_size=8), values, max_size=5))
 def test_documents_come_back_as_they_were_with_texts_of_any_length(document):
     files = encode({"blend": document})

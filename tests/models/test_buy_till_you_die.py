@@ -35,7 +35,7 @@ def test_equals_lifetimes(frequency, recency, age, alive, negative_log_likelihoo
     assert -_log_likelihood(np.array(CDNOW), x, tx, T)[0][0] == pytest.approx(negative_log_likelihood, rel=1e-10)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.tuples(*[st.floats(0.1, 8)] * 4), st.integers(0, 40), st.floats(0, 1), st.floats(0.5, 100))
 def test_the_gradient_is_that_of_the_likelihood(parameters, x, share, T):
     row = np.array([float(x)]), np.array([share * T if x else 0.0]), np.array([T])
@@ -142,7 +142,7 @@ def brute_force_shapley(model, row):
     return [*effects, worth(())]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 30), st.integers(0, 400), st.integers(0, 400), st.integers(0, 100))
 def test_contributions_are_shapley_values(active, recency, extra, seed):
     rng = np.random.default_rng(seed)

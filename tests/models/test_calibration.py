@@ -25,7 +25,7 @@ def test_recovers_slope_and_intercept():
     assert fitted.intercept == pytest.approx(-1.2, abs=0.04)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.integers(30, 400),
     st.floats(0.2, 3),
@@ -47,7 +47,7 @@ def test_equals_an_unpenalised_logistic_whatever_the_scale(n, slope, intercept, 
         )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(20, 200), st.integers(0, 1_000))
 def test_the_mean_prediction_is_the_base_rate(n, seed):
     raw, y = draw(n, 1.0, 0.0, seed)
@@ -90,7 +90,7 @@ def test_the_state_is_plain_and_complete():
     assert PlattCalibrator.from_state(json.loads(json.dumps(fitted.to_state()))) == fitted
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-20, 20), st.integers(2, 900), st.integers(2, 9))
 @example(constant=-1.8405496, n=700, every=7)
 def test_a_constant_says_the_base_rate(constant, n, every):

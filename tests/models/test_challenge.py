@@ -83,7 +83,7 @@ def test_what_is_only_not_surely_worse_is_not_equal():
     assert found.reason.startswith("not surely better than the champion")
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.floats(-1.5, 1.5), st.floats(-0.5, 0.5))
 def test_the_decision_is_that_of_the_paired_interval(seed, sharp, shift):
     table = rows(200, ours=sharp, shift=shift, seed=seed)

@@ -59,7 +59,7 @@ rows = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(rows)
 def test_metrics_equal_scikit_learn_with_ties_and_weights(drawn):
     y, p, w = (np.array(column, dtype=float) for column in zip(*drawn, strict=True))
@@ -77,7 +77,7 @@ def test_metrics_equal_scikit_learn_with_ties_and_weights(drawn):
         assert np.isnan(found["auc"])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows, st.randoms())
 def test_metrics_do_not_depend_on_the_order_of_the_rows(drawn, random):
     shuffled = list(drawn)
@@ -313,7 +313,7 @@ def test_wrong_arguments_are_refused():
         evaluate(y, {"logistic": p}, clusters)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rows, st.sampled_from([0.05, 0.1, 0.2]))
 def test_lift_is_that_of_the_gain_table_and_of_taking_ties_by_their_share(drawn, share):
     y, p, w = (np.array(column, dtype=float) for column in zip(*drawn, strict=True))

@@ -22,7 +22,7 @@ def arrays(rows):
     return days.astype(float), seen.astype(bool), inside.astype(bool)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS)
 def test_rates_are_those_of_kaplan_and_meier(rows):
     days, seen, inside = arrays(rows)
@@ -39,7 +39,7 @@ def test_rates_are_those_of_kaplan_and_meier(rows):
     assert found.lift_low <= found.lift <= found.lift_high
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS)
 def test_counts_add_up(rows):
     days, seen, inside = arrays(rows)
@@ -50,7 +50,7 @@ def test_counts_add_up(rows):
         assert getattr(whole - group, name).tolist() == getattr(rest, name).tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS)
 def test_successes_expected_are_those_of_a_log_rank_test(rows):
     days, seen, inside = arrays(rows)
@@ -66,7 +66,7 @@ def test_successes_expected_are_those_of_a_log_rank_test(rows):
         assert found == pytest.approx((got, expected))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS)
 def test_without_censoring_it_is_the_pooled_test_for_two_shares(rows):
     days, _, inside = arrays(rows)

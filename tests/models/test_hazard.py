@@ -55,7 +55,7 @@ def test_without_censoring_the_mean_is_the_share_of_events():
 durations = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(durations, st.lists(st.integers(0, 12), min_size=40, max_size=40))
 def test_person_periods_row_by_row(times, extra):
     grid = (3.0, 6.0, 10.0)
@@ -74,7 +74,7 @@ def test_person_periods_row_by_row(times, extra):
     assert set(got.weight) <= {1.0}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(durations)
 def test_the_weight_of_an_event_is_the_chance_of_follow_up(times):
     end = 6.0
@@ -159,7 +159,7 @@ def test_a_grid_must_increase(grid):
 chance = st.floats(0, 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(chance, min_size=2, max_size=6), st.integers(0, 5), st.floats(0, 1))
 def test_a_shifted_curve_meets_the_score_and_never_decreases(values, place, score):
     curve = np.sort(values)[None]

@@ -94,7 +94,7 @@ def test_intervals_are_those_of_a_bootstrap_over_clusters():
     assert {(each.low, each.high) for each in alone} == {(None, None)}
 
 
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 @given(st.integers(0, 2**31), st.integers(1, 60))
 def test_the_order_of_the_rows_changes_nothing_but_the_last_bits(seed, n):
     model, (X, _) = made_up(), frame(n, seed=seed % 50)

@@ -90,7 +90,7 @@ def test_a_model_that_is_always_off_is_corrected():
     assert all(group.observed < group.mean_prediction for group in found.groups)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12)), min_size=60, max_size=200), st.integers(5, 20))
 def test_groups_hold_every_score_enough_rows_and_no_score_twice(drawn, min_rows):
     y, p = np.array([row[0] for row in drawn], float), np.array([row[1] / 12 for row in drawn])

@@ -158,7 +158,7 @@ def test_threads_and_batches_change_no_bit():
     np.testing.assert_array_equal(one_by_one, model.decision_function(X)[:20])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 3), min_size=60, max_size=60), st.integers(0, 10_000))
 def test_a_weight_is_a_number_of_rows(weights, seed):
     X, y, _ = make_rows(60, seed)

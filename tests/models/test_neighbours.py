@@ -48,7 +48,7 @@ def gower(one, other, weights):
     return total / weight if weight else 0.0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.lists(ROW, min_size=1, max_size=5), others=st.lists(ROW, min_size=2, max_size=8))
 def test_similarity_is_gowers(rows, others):
     everyone = frame([("it", 1.0, 0.0), ("retail", 10.0, 1.0), ("health", 1000.0, 0.0), *others])

@@ -21,7 +21,7 @@ values = st.sampled_from([-1.0, 0.0, 0.5, 2.0, np.nan])
 matrices = st.lists(st.lists(values, min_size=3, max_size=3), min_size=1, max_size=5).map(np.array)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(matrices, matrices, st.integers(0, 5))
 def test_effects_add_up_to_the_last_digit(X, background, seed):
     rng = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def test_effects_add_up_to_the_last_digit(X, background, seed):
         assert not shared or found[0, j] == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(matrices, matrices)
 def test_over_all_orders_they_are_shapleys_values(X, background):
     every = np.array(list(itertools.permutations(range(3))))

@@ -111,7 +111,7 @@ def test_balanced_weights_make_both_sides_count_alike():
     assert weight.tolist() == [1, 0.5, 0.5, 0.5, 1, 0.5]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(prior=st.floats(0.01, 0.9), scale=st.floats(0.3, 3.0), shift=st.floats(-2.0, 2.0), seed=st.integers(0, 2**16))
 def test_the_mean_probability_is_the_class_prior(prior, scale, shift, seed):
     ratio = np.random.default_rng(seed).normal(shift, scale, 400)

@@ -141,7 +141,7 @@ def test_without_an_effect_little_is_found():
     assert uncorrected >= 12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(0, 1), max_size=30))
 def test_p_values_are_corrected_by_benjamini_and_hochberg(p_values):
     assert corrected(p_values) == pytest.approx(benjamini_hochberg(p_values))

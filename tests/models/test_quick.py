@@ -30,7 +30,7 @@ def labels(X: pd.DataFrame, seed: int) -> np.ndarray:
     return (score + rng.normal(size=len(X)) > 0.3).to_numpy(dtype=float)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     leaves=st.sampled_from([2, 3, 7, 8, 9, 31, 64]),

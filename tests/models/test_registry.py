@@ -315,7 +315,7 @@ def test_mlflow_serves_the_registered_model_over_http(crowned, request, store, t
         )
         try:
             payload = {"dataframe_split": json.loads(X.astype({X.columns[0]: object}).to_json(orient="split"))}
-            answer = _answer(port, payload, process, within=120)
+            answer = _answer(port, payload, process, within=900)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, 15)

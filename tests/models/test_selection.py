@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
@@ -18,7 +18,6 @@ from partnerml.models import Overlap, effective_sample_size, inverse_propensity,
 K = 8
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=30), st.floats(1.5, 50.0))
 def test_weights_of_propensities(propensities, at_most):
     found = inverse_propensity(propensities, at_most=at_most)

@@ -84,7 +84,7 @@ def group_of(row, seen):
 CODES = st.sampled_from([-1.0, 0.0, 1.0, 2.0, 5.0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(0, 3).flatmap(
         lambda depth: st.tuples(*(st.lists(st.tuples(*[CODES] * depth), min_size=1, max_size=12) for _ in range(2)))
@@ -100,7 +100,7 @@ def test_groups_are_those_of_a_search_one_row_at_a_time(drawn):
     assert all(np.array_equal(*parents) for parents in zip(groups.parents, again.parents, strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1)), min_size=1, max_size=40),
 )

@@ -18,7 +18,7 @@ def apart(times):
 A_HALF = [(0, True)] * 2 + [(1, True)] * 2 + [(2, True)] + [(2, False)] * 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(A_HALF)
 @given(times_to_event)
 def test_the_curve_is_that_of_the_textbook(times):
@@ -30,7 +30,7 @@ def test_the_curve_is_that_of_the_textbook(times):
     assert curve.median == (half[0] if half else pytest.approx(np.nan, nan_ok=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(times_to_event, st.integers(1, 12))
 def test_the_weights_are_the_inverse_chance_of_follow_up(times, horizon):
     y, weights = censoring_weights(*apart(times), horizon)
@@ -46,7 +46,7 @@ def test_the_weights_are_the_inverse_chance_of_follow_up(times, horizon):
             assert weights[i] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(times_to_event, st.integers(1, 12))
 def test_the_weighted_share_of_events_is_that_of_kaplan_and_meier(times, horizon):
     """Satten and Datta (2001): the two ways to make up for censoring are one, as long as anybody is followed."""
@@ -55,7 +55,7 @@ def test_the_weighted_share_of_events_is_that_of_kaplan_and_meier(times, horizon
     assert share == pytest.approx(float(1 - oracle.kaplan_meier(times, horizon)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(times_to_event, st.integers(1, 12))
 def test_who_is_known_stands_for_everybody(times, horizon):
     _, weights = censoring_weights(*apart([*times, (horizon + 1, False)]), horizon)
@@ -88,7 +88,7 @@ def test_weighting_undoes_censoring_that_dropping_does_not():
 risks = st.lists(st.floats(0, 0.99), min_size=1, max_size=6).map(sorted)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(risks)
 def test_median_and_mean_are_those_of_the_curve_day_by_day(risk):
     days = np.cumsum(np.arange(1, len(risk) + 1)) * 10.0

@@ -32,7 +32,7 @@ def row_by_row(codes, y, weight, known, a):
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_equal_to_the_definition_row_by_row(data):
     n = data.draw(st.integers(1, 25))
@@ -53,7 +53,7 @@ def test_equal_to_the_definition_row_by_row(data):
     assert later[-1, 0] == later[-2, 0] == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 39), st.integers(0, 1000))
 def test_a_label_enters_only_later_rows(changed, seed):
     rng = np.random.default_rng(seed)

@@ -31,7 +31,7 @@ def subsets(n, at_most):
     return itertools.chain.from_iterable(itertools.combinations(range(n), size) for size in range(at_most + 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS)
 def test_no_other_choice_is_worth_more(rows):
     p, options = columns(rows)
@@ -43,7 +43,7 @@ def test_no_other_choice_is_worth_more(rows):
     assert found.events + found.idle == pytest.approx(found.chosen.sum())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS, st.integers(1, 9))
 def test_no_other_choice_of_so_many_is_worth_more(rows, capacity):
     p, options = columns(rows)
@@ -57,7 +57,7 @@ def test_no_other_choice_of_so_many_is_worth_more(rows, capacity):
     assert found.expected_value + found.missed_value == pytest.approx(everybody.expected_value, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS, st.integers(1, 9), st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(rows, capacity, random):
     keys = [f"p{k}" for k in range(len(rows))]

@@ -92,7 +92,7 @@ class Broken(Exception):
     """The process is gone."""
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(place=st.integers(0, TRIALS - 1), fold=st.integers(0, FOLDS - 1), at_first=st.integers(1, TRIALS))
 def test_broken_off_anywhere_and_taken_up_again_it_ends_the_same(found, tmp_path_factory, place, fold, at_first):
     database = tmp_path_factory.mktemp("broken") / "t.db"

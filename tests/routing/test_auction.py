@@ -57,7 +57,7 @@ def checked(problem, found, capacity):
     return found.certificate
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(problems())
 def test_the_total_is_the_highest_there_is(case):
     cols, scores, capacity = case
@@ -70,7 +70,7 @@ def test_the_total_is_the_highest_there_is(case):
     assert oracle.linear_program(cols, np.nan_to_num(scores), capacity) == pytest.approx(best, abs=1e-7)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems(), st.floats(0, 2), st.lists(st.floats(-1, 1), min_size=4, max_size=4))
 def test_the_bound_holds_with_any_bonus_and_subsidies(case, bonus, amounts):
     """No assignment that does as the certificate says it must is worth more."""
@@ -87,7 +87,7 @@ def test_the_bound_holds_with_any_bonus_and_subsidies(case, bonus, amounts):
             assert total <= found.certificate.total + 1e-6
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problems())
 def test_coverage_first_gives_out_the_most_and_of_these_the_best(case):
     cols, scores, capacity = case
@@ -101,7 +101,7 @@ def test_coverage_first_gives_out_the_most_and_of_these_the_best(case):
     assert found.certificate.total == pytest.approx(best, abs=1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problems(scores=st.floats(0.01, 1)), st.randoms(use_true_random=False))
 def test_whether_more_leads_could_be_given_out_is_seen(case, random):
     cols, scores, capacity = case

@@ -45,7 +45,7 @@ def acknowledged():
 
 
 @pytest.mark.slow
-@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1_000, suppress_health_check=list(HealthCheck))
 @given(payload=PAYLOADS, lead_id=st.one_of(st.uuids().map(str), st.text(min_size=1, max_size=9)))
 def test_a_clear_error_or_a_whole_decision(router, acknowledged, payload, lead_id):
     payload = {**payload, "lead_id": lead_id}

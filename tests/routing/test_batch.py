@@ -48,7 +48,7 @@ def best_sum(snap, rows):
     return chance[lead, unit].sum()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(n_leads=st.integers(1, 24), n_partners=st.integers(3, 9))
 def test_the_sum_is_the_best_there_is_and_nobody_gets_more_than_it_may(n_leads, n_partners):
     snap, rows = world(n_partners), leads(n_leads)

@@ -221,7 +221,7 @@ def test_nobody_decides_by_what_an_undone_turn_had_read(kind, tmp_path, monkeypa
 
         thread = threading.Thread(target=decline)
         thread.start()
-        assert begun.wait(5)
+        assert begun.wait(600)
         # the decline was undone, so the first partner is still full
         assert router.route(lead(2), now=NOW).partner_id == "p1"
         go_on.set()
@@ -242,13 +242,13 @@ def test_leads_are_routed_while_a_snapshot_is_looked_for(tmp_path, monkeypatch):
             @classmethod
             def open(cls, path):
                 looking.set()
-                assert go_on.wait(5)
+                assert go_on.wait(600)
                 return was(path)
 
         monkeypatch.setattr(module, "Snapshot", Slow)
         thread = threading.Thread(target=router.refresh)
         thread.start()
-        assert looking.wait(5)
+        assert looking.wait(600)
         assert router.route(lead(1), now=NOW).snapshot_id == ids[0]
         go_on.set()
         thread.join()

@@ -154,7 +154,7 @@ def by_rows():
         yield
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(worlds(), LEADS)
 def test_rules_say_what_the_oracle_says(world, lead):
     s = of_world(world, lead)
@@ -175,7 +175,7 @@ def test_rules_say_what_the_oracle_says(world, lead):
         assert all(failed.evidence for failed in why_not(s, rules, row))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(worlds(), LEADS, LEADS)
 def test_what_a_partner_reads_says_nothing_of_the_lead(world, lead, other):
     """Of two leads that it may not have for one reason it reads the same, whatever sets them apart."""
@@ -216,7 +216,7 @@ def test_a_partner_reads_its_own_side():
     ] * 6
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(histories())
 def test_what_is_kept_of_one_lead_is_not_said_of_another(history):
     world, steps = history
@@ -233,7 +233,7 @@ def test_what_is_kept_of_one_lead_is_not_said_of_another(history):
             assert names(s, found.rows) == wanted
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(worlds(), LEADS, st.permutations(oracle.ORDER))
 def test_order_changes_the_funnel_and_not_who_is_eligible(world, lead, order):
     s = of_world(world, lead)

@@ -137,7 +137,7 @@ def test_it_is_in_the_folder_and_older_folders_hold_nobody(tmp_path):
     assert made.held == []
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_open_leads_are_those_of_the_ledger_and_those_it_never_gave(data):
     """Held against a count by hand, whatever is routed, answered, closed and published meanwhile."""

@@ -40,14 +40,13 @@ def open_by_hand(config, zone, country, moment):
 
 
 @given(quarters, zones, st.sampled_from([None, "DE", "FR", "US"]))
-@settings(deadline=None)
 def test_open_is_what_a_person_reads_off_clock_and_calendar(moment, zone, country):
     config = HoursConfig(holidays=("DE", "FR"), start="08:30", end="17:15")
     assert is_open(config, zone, country, moment) == open_by_hand(config, zone, country, moment)
 
 
 @given(quarters, zones, st.integers(1, 4 * 30))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_deadline_is_where_a_walk_over_quarters_of_an_hour_ends(moment, zone, count):
     config = HoursConfig(holidays=("DE", "FR"))
     left, now = count, moment
@@ -61,7 +60,6 @@ def test_deadline_is_where_a_walk_over_quarters_of_an_hour_ends(moment, zone, co
 # the clocks of Berlin go forward within the working day, and back
 @example(dt.datetime(2026, 3, 28, 22, 15, tzinfo=dt.UTC), "Europe/Berlin", 200, "01:30")
 @example(dt.datetime(2026, 10, 24, 22, 15, tzinfo=dt.UTC), "Europe/Berlin", 200, "01:30")
-@settings(deadline=None)
 def test_between_a_moment_and_its_deadline_lies_the_time_that_was_asked_for(moment, zone, minutes, start):
     config = HoursConfig(start=start, end="23:30", days=("mon", "thu", "sat", "sun"))
     business = dt.timedelta(minutes=minutes)

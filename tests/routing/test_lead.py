@@ -103,14 +103,14 @@ def check(payload, lead_id):
     assert dict(lead.values).keys() == json.loads(lead.payload).keys()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(PAYLOADS, st.one_of(VALUES, st.just("L1")))
 def test_whatever_comes_is_a_lead_or_is_refused(payload, lead_id):
     check(payload, lead_id)
 
 
 @pytest.mark.slow
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=2_000)
 @given(PAYLOADS, st.one_of(VALUES, st.just("L1")))
 def test_of_thousands_of_leads_none_is_anything_else(payload, lead_id):
     check(payload, lead_id)

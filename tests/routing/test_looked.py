@@ -87,7 +87,7 @@ def check(opened, leads, load, *, moment=NOW):
     assert all(same(*pair) for pair in zip(kept, alone, strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     partners=st.lists(st.fixed_dictionaries({}, optional=PARTNER), min_size=2, max_size=9),
     areas=rows_of(AREA, partner_id=st.sampled_from(("p0", "p1"))),

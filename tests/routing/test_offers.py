@@ -351,4 +351,4 @@ class Offers(RuleBasedStateMachine):
 
 
 TestAnySequence = Offers.TestCase
-TestAnySequence.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestAnySequence.settings = settings(max_examples=25, stateful_step_count=30)

@@ -54,7 +54,7 @@ def test_what_has_no_probability_is_never_drawn(weights, at):
 # what holds for every policy
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.sampled_from(KINDS), st.integers(1, 6))
 def test_every_vector_is_one_of_probabilities_and_the_choice_is_in_it(data, kind, m):
     floats = st.lists(NEVER_NUMBERS, min_size=m, max_size=m).map(np.array)
@@ -154,7 +154,7 @@ def by_simulation(p, spread, value, price, n=100_000):
     return np.bincount(best, minlength=len(p)) / n
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_chances_of_the_best_agree_with_a_simulation(seed):
     rng = np.random.default_rng(seed)
@@ -225,7 +225,7 @@ def played(weight, leads, *, credit=None, present=None, catch_up=2.0):
     return history
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.integers(1, 80))
 def test_whoever_may_get_all_leads_is_never_a_lead_off_its_share(weight, leads):
     for number, (got, owed, _) in enumerate(played(weight, leads), start=1):
@@ -244,7 +244,7 @@ def pools(most=5, leads=120):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pools(leads=60), st.sampled_from([1.0, 2.0, 5.0]), st.booleans())
 def test_after_any_comings_and_goings_nobody_is_flooded(present, catch_up, equal):
     """Once all are there, nobody gets more beyond its share than it is owed, others are ahead, and one lead."""
@@ -258,7 +258,7 @@ def test_after_any_comings_and_goings_nobody_is_flooded(present, catch_up, equal
     assert (beyond <= reach * (1 + m * weight / weight.sum()) + 1 + 1e-6).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pools(most=4, leads=30), st.lists(st.integers(1, 9), min_size=5, max_size=5))
 def test_those_who_stay_are_even_among_themselves_before_long(before, weight):
     m = len(before[0])

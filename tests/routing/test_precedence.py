@@ -105,7 +105,7 @@ def spaced(text):
 WORDS = st.lists(st.sampled_from(["solar", "solars", "nord", "tele", "acme", "akme", "tools", "x", "é"]), max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     WORDS.map(" ".join).filter(bool),
     st.lists(st.one_of(st.none(), WORDS.map(" ".join), st.text(min_size=1, max_size=12).map(spaced)), max_size=12),

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.routing.made_up import AS_OF, snapshot
 
@@ -525,7 +525,7 @@ def about(number: int) -> dict[str, object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 @given(steps=STEPS)
 def test_every_decision_of_a_history_is_made_again_byte_for_byte(kind, steps):
     with Router.open(world_of(kind)) as router:

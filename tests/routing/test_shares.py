@@ -117,7 +117,7 @@ def test_several_groups_at_once():
     assert 0.3 <= found.groups[1].share <= 0.35
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.floats(0, 1), st.floats(0, 1))
 def test_nobody_who_does_as_much_for_the_groups_has_a_higher_total(seed, first, second):
     rng = np.random.default_rng(seed)

@@ -69,7 +69,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(steps=STEPS, kind=st.sampled_from(KINDS))
 def test_by_the_published_rules_nothing_changes_whatever_happened(steps, kind):
     with Router.open(world(kind)) as router:
@@ -80,7 +80,7 @@ def test_by_the_published_rules_nothing_changes_whatever_happened(steps, kind):
             assert found["published_why"].tolist() == found["would_why"].tolist()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(steps=STEPS, kind=st.sampled_from(KINDS[:3]))
 def test_where_partners_keep_what_they_are_offered_the_day_is_made_anew_as_it_was(steps, kind):
     with Router.open(world(kind)) as router:
