@@ -98,3 +98,73 @@ def test_a_constant_says_the_base_rate(constant, n, every):
     raw = np.full(n, constant)
     said = expit(PlattCalibrator.fit(raw, y, np.ones(n)).apply(raw))
     assert said == pytest.approx(np.full(n, y.mean()), abs=1e-8)
+
+
+def test_recovers_a_line_under_a_ceiling():
+    raw = np.random.default_rng(0).normal(-0.3, 0.8, 200_000)
+    y = (np.random.default_rng(1).random(len(raw)) < 0.93 * expit(1.1 * raw - 0.1)).astype(float)
+    under, plain = PlattCalibrator.fit(raw, y, ceiling=0.93), PlattCalibrator.fit(raw, y)
+    assert (under.slope, under.intercept) == pytest.approx((1.1, -0.1), abs=0.03)
+    ends = np.quantile(raw, [0.001, 0.999])
+    true = 0.93 * expit(1.1 * ends - 0.1)
+    # without it both ends are too high
+    assert (expit(plain.apply(ends)) > true + 0.004).all()
+    np.testing.assert_allclose(expit(under.apply(ends)), true, atol=0.004)
+
+
+@given(st.floats(0.05, 1.0), st.floats(0.01, 5), st.floats(-3, 3), st.integers(0, 1_000))
+def test_effects_add_up_to_what_is_said_under_a_ceiling(ceiling, slope, intercept, seed):
+    calibrator = PlattCalibrator(slope, intercept, ceiling)
+    raw = np.random.default_rng(seed).normal(0, 1, (30, 5))
+    raw[:, -1] = 0.4
+    raw[0, :-1] = 0.0
+    raw[1, :-1] = [1e-9, -3e-9, 1e-8, 0.0]
+    effects, said = calibrator.effects(raw), calibrator.apply(raw.sum(axis=1))
+    np.testing.assert_allclose(effects.sum(axis=1), said, atol=1e-9)
+    np.testing.assert_allclose(expit(said), ceiling * expit(slope * raw.sum(axis=1) + intercept), rtol=1e-9)
+    assert np.ptp(effects[:, -1]) == 0
+    # each in its own direction, and one that is none stays none
+    np.testing.assert_array_equal(np.sign(effects[:, :-1]), np.sign(raw[:, :-1]))
+
+
+def test_effects_under_a_ceiling_are_those_of_the_straight_way():
+    """Aumann and Shapley: the slope at each point between the base and the row, times what the effect is."""
+    calibrator = PlattCalibrator(1.2, 0.1, 0.7)
+    raw = np.random.default_rng(0).normal(0, 1, (20, 4))
+    raw[:, -1] = -0.3
+    base, moved = raw[:, -1], raw[:, :-1].sum(axis=1)
+    step = 1e-5
+    slopes = [
+        (calibrator.apply(base + share * moved + step) - calibrator.apply(base + share * moved - step)) / (2 * step)
+        for share in (np.arange(2_000) + 0.5) / 2_000
+    ]
+    np.testing.assert_allclose(
+        calibrator.effects(raw)[:, :-1], raw[:, :-1] * np.mean(slopes, axis=0)[:, None], rtol=1e-5
+    )
+
+
+def test_without_a_ceiling_effects_are_those_of_the_line():
+    raw = np.random.default_rng(0).normal(0, 1, (10, 4))
+    effects = PlattCalibrator(1.3, -0.2).effects(raw)
+    np.testing.assert_array_equal(effects[:, :-1], 1.3 * raw[:, :-1])
+    np.testing.assert_array_equal(effects[:, -1], 1.3 * raw[:, -1] - 0.2)
+
+
+def test_a_ceiling_that_the_rows_speak_against_is_none():
+    more_than_can_be = np.array([1.0] * 19 + [0.0])
+    assert PlattCalibrator.fit(np.linspace(-1, 1, 20), more_than_can_be, ceiling=0.9).ceiling == 1
+    raw, y = draw(5_000, 1.5, 0.0)
+    # among the best nearly all succeed
+    assert y[raw > 2].mean() > 0.93
+    without = PlattCalibrator.fit(raw, y)
+    assert PlattCalibrator.fit(raw, y, ceiling=0.8) == without
+    # one that is near enough to have no say is kept
+    assert PlattCalibrator.fit(raw, y, ceiling=0.999).ceiling == 0.999
+
+
+def test_without_a_ceiling_the_state_is_what_it_was_before_there_were_any():
+    state = {"slope": 1.2, "intercept": -0.3}
+    assert PlattCalibrator.from_state(state) == PlattCalibrator(1.2, -0.3)
+    assert PlattCalibrator(1.2, -0.3).to_state() == state
+    under = PlattCalibrator(1.0, 0.0, 0.9)
+    assert PlattCalibrator.from_state(json.loads(json.dumps(under.to_state()))) == under

@@ -43,6 +43,18 @@ def test_the_chance_is_what_becomes_of_open_rows():
     assert without.chances(index[open_], follow[open_]).mean() < said.mean() - 0.03
 
 
+def test_the_share_that_is_decided_by_the_horizon():
+    rng, index, _, day, wins = ends()
+    follow = rng.uniform(0, 400, len(index))
+    won, lost = (np.where((day <= follow) & kind, day, np.nan) for kind in (wins, ~wins))
+    model = Maturing(HORIZON).fit(np.zeros(len(index)), won, lost, follow)
+    assert model.decided() == pytest.approx((day <= HORIZON).mean(), abs=0.01)
+    # of what has ended so far, much less
+    assert (day <= np.minimum(follow, HORIZON)).mean() < model.decided() - 0.1
+    never = np.full(len(index), np.nan)
+    assert Maturing(HORIZON).fit(np.zeros(len(index)), never, never, follow).decided() == 0
+
+
 def test_at_the_horizon_nothing_is_left_and_before_it_all():
     _, index, p, day, wins = ends(4000, seed=1)
     follow = np.full(len(index), 400.0)

@@ -60,7 +60,7 @@ def _fitted(data: Any, catalogue: Catalogue, task: Any) -> Model:
         blend=Blend(
             {"trees": trees, "logistic": logistic, "peers": peers},
             {"trees": 0.5, "logistic": 0.3, "peers": 0.2},
-            PlattCalibrator(1.3, -0.2),
+            PlattCalibrator(1.3, -0.2, ceiling=0.9),
         ),
         evaluation={"models": {}},
         training={"typical": numbers.median().dropna().to_dict(), "until": DAY.isoformat()},

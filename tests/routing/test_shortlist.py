@@ -7,6 +7,7 @@ import pytest
 from tests.routing.made_up import AS_OF, snapshot
 
 from partnerml.routing._lead import Lead
+from partnerml.routing._scorer import CallableScorer, log_odds
 from partnerml.routing._shortlist import shortlist
 from partnerml.routing._situation import Load, Situation
 
@@ -61,6 +62,23 @@ def test_by_utility(objective, amount):
     p = made.scorer.score(situation, rows).p
     value = {"win": 1.0, "value": amount or 1.0, "accept_and_win": made.acceptance}[objective]
     assert shortlist(situation, rows).tolist() == best(p * value - made.prices, rows.tolist())
+
+
+class Under(CallableScorer):
+    """Glances below a ceiling."""
+
+    ceiling = 0.8
+
+    def glance(self, situation, rows):
+        return log_odds(self.score(situation, rows).p / self.ceiling)
+
+
+def test_a_ceiling_counts_where_something_is_taken_off():
+    situation, rows = case(prices={f"p{i}": 0.14 for i in range(20, 30)}), np.arange(30)
+    p, prices = situation.snapshot.scorer.score(situation, rows).p, situation.snapshot.prices
+    lower = dataclasses.replace(situation.snapshot, scorer=Under(lambda _, some: p[some]))
+    kept = shortlist(dataclasses.replace(situation, snapshot=lower), rows).tolist()
+    assert kept == best(p - prices, rows.tolist()) != best(p / Under.ceiling - prices, rows.tolist())
 
 
 def test_whose_turn_it_is_depends_on_no_score():

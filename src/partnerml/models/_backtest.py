@@ -208,6 +208,8 @@ class Backtest:
         How far the weights of the components may lie apart; see `choose_weights`.
     calibrated_on : int
         On how many rows at least a line of calibration is fitted, where there are so many.
+    ceiling : float
+        Above which no chance can be; see `PlattCalibrator`.
     """
 
     rows: npt.NDArray[np.intp]
@@ -223,6 +225,7 @@ class Backtest:
     known_weights: Mapping[pd.Timestamp, npt.NDArray[np.float64]] | None = None
     spread: float = SPREAD
     calibrated_on: int = CALIBRATION_ROWS
+    ceiling: float = 1.0
 
     @property
     def cuts(self) -> list[pd.Timestamp]:
@@ -270,6 +273,7 @@ def backtest(
     weights_at: Callable[[pd.Timestamp], pd.Series] | None = None,
     spread: float = SPREAD,
     calibrated_on: int = CALIBRATION_ROWS,
+    ceiling: float = 1.0,
 ) -> Backtest:
     """Fit and predict every fold.
 
@@ -298,6 +302,8 @@ def backtest(
         How far the weights of the components may lie apart; see `choose_weights`.
     calibrated_on : int
         On how many rows at least a line of calibration is fitted, where there are so many.
+    ceiling : float
+        Above which no chance can be; see `PlattCalibrator`.
     """
     known: dict[pd.Timestamp, pd.Series] = {}
     said: list[pd.DataFrame] = []
@@ -330,6 +336,7 @@ def backtest(
         else {cut: weights_at(cut).to_numpy(dtype=np.float64)[positions] for cut in known},
         spread=spread,
         calibrated_on=calibrated_on,
+        ceiling=ceiling,
     )
 
 
@@ -379,7 +386,8 @@ def choose(
     log_odds = {str(name): column.to_numpy()[seen] for name, column in components.items()}
     weights = choose_weights(log_odds, y[seen], counts[seen], spread=backtest.spread)
     uncalibrated = Choice(weights, PlattCalibrator())
-    line = PlattCalibrator.fit(uncalibrated.log_odds(components[latest]), y[latest], counts[latest])
+    said = uncalibrated.log_odds(components[latest])
+    line = PlattCalibrator.fit(said, y[latest], counts[latest], ceiling=backtest.ceiling)
     return Choice(weights, line)
 
 
@@ -406,7 +414,8 @@ def replay(backtest: Backtest) -> tuple[npt.NDArray[np.bool_], pd.DataFrame]:
         now, latest = backtest.at([cut]) & ~np.isnan(backtest.y), backtest.calibration_rows(known, y)
         said = {"model": choose(backtest, known, y, counts).log_odds(backtest.log_odds[now])}
         for name, column in alone.items():
-            line = PlattCalibrator.fit(column.to_numpy()[latest], y[latest], counts[latest])
+            alike = column.to_numpy()[latest], y[latest], counts[latest]
+            line = PlattCalibrator.fit(*alike, ceiling=backtest.ceiling)
             said[str(name)] = line.apply(column.to_numpy()[now])
         judged |= now
         parts.append(pd.DataFrame(said, index=np.flatnonzero(now)))

@@ -137,9 +137,7 @@ class Blend:
         for name, component in self.components.items():
             columns = [places[column] for column in component.feature_names_in_] + [len(names)]
             effects[:, columns] += self.weights[name] * contributions[name]
-        effects *= self.calibrator.slope
-        effects[:, -1] += self.calibrator.intercept
-        return effects
+        return self.calibrator.effects(effects)
 
     def calibrated(self, calibrator: PlattCalibrator) -> Self:
         """Return the same blend with another calibration."""

@@ -115,6 +115,12 @@ class Maturing:
         days = self._grid[enough[0] & enough[1]]
         return float(days[0]) if len(days) else self.horizon_days
 
+    def decided(self) -> float:
+        """Return the share of rows that have ended by the horizon, in success or in failure, for an index of 0."""
+        zero, horizon = np.zeros(1), np.full(1, self.horizon_days)
+        ended = (self._ended(self._survival(end, zero), horizon)[0] for end in (self.success_, self.failure_))
+        return float(min(sum(ended), 1.0))
+
     @property
     def _grid(self) -> Array:
         return self.horizon_days * np.arange(1, _STEPS + 1) / _STEPS

@@ -7,6 +7,7 @@ out beforehand.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -228,7 +229,8 @@ class Kept(NamedTuple):
 class Additive:
     """A stand-in for a model that adds up: what a row brings, and what each live column adds whatever the others are.
 
-    Much cheaper than the model, and near enough to tell which rows the model should look at.
+    Much cheaper than the model, and near enough to tell which rows the model should look at. It adds up along the line
+    of calibration: its ceiling is for the caller to put in.
 
     Parameters
     ----------
@@ -239,23 +241,22 @@ class Additive:
     Attributes
     ----------
     base : array, shape (n,)
-        The model's log-odds of all rows at the usual values.
+        The model's log-odds of all rows at the usual values, along the line.
     strength : array, shape (len(live),)
         About how much the effect of each live column varies.
     """
 
     def __init__(self, quick: QuickModel, usual: Array) -> None:
-        n = len(quick.codes)
+        n, weights = len(quick.codes), quick.model.blend.weights
+        line = dataclasses.replace(quick.model.blend.calibrator, ceiling=1.0)
         self.base = np.empty(n)
         for begin in range(0, n, AT_ONCE):
             rows = np.arange(begin, min(begin + AT_ONCE, n))
             parts = quick.log_odds_of_components(rows, np.repeat(usual[None], len(rows), axis=0))
-            self.base[rows] = quick.log_odds(parts)
+            self.base[rows] = line.apply(blended(parts, weights))
         some = np.unique(np.linspace(0, max(n - 1, 0), min(n, _SAMPLE)).astype(np.intp))
-        slope = quick.model.blend.calibrator.slope
-        weights = quick.model.blend.weights
         effects = [
-            (slope * weights[name], effect)
+            (line.slope * weights[name], effect)
             for name, part in quick.parts.items()
             for effect in part.effects(some, usual)
             if n

@@ -158,6 +158,7 @@ def lineage(model: Model) -> Section:
         ("Task", ", ".join(_flat(model.task))),
         *parameters,
         ("Calibration line", f"log-odds x {line.slope:.4g} {line.intercept:+.4g}"),
+        ("Ceiling", f"no probability is above {line.ceiling:.4g}" if line.ceiling < 1 else ""),
         ("Settings", ", ".join(_flat(training.get("settings") or {}))),
         ("Seed", str(training.get("seed", ""))),
         ("Program", f"partnerml {made['program']}, code {made['code']}" if made else ""),

@@ -64,8 +64,15 @@ class Scorer(Protocol):
     def score(self, situation: Situation, rows: Ints) -> Scored:
         """Return P(won) of the lead with the partners of some rows, each in [0, 1]."""
 
+    @property
+    def ceiling(self) -> float:
+        """Above which no chance is, in (0, 1]."""
+
     def glance(self, situation: Situation, rows: Ints) -> Floats:
-        """Return a cheap score in log-odds, shape (m,): what the first stage of very many partners goes by."""
+        """Return a cheap score, shape (m,): the log-odds of about P(won) over the ceiling.
+
+        What the first stage of very many partners goes by.
+        """
 
     def reasons(self, situation: Situation, row: int, top: int) -> list[dict[str, Any]]:
         """Return what moved the score of one partner most: feature, value, effect (log-odds) and text of each."""
@@ -89,6 +96,11 @@ class CallableScorer:
     def version(self) -> str:
         """What tells it from others."""
         return self._version
+
+    @property
+    def ceiling(self) -> float:
+        """None."""
+        return 1.0
 
     def score(self, situation: Situation, rows: Ints) -> Scored:
         """Return what the function says.
@@ -123,6 +135,11 @@ class RateScorer:
     def version(self) -> str:
         """Its name."""
         return "rates"
+
+    @property
+    def ceiling(self) -> float:
+        """None."""
+        return 1.0
 
     def score(self, situation: Situation, rows: Ints) -> Scored:
         """Return the rates; one half where nobody has closed anything."""
@@ -220,6 +237,11 @@ class ModelScorer:
         """That of the model."""
         return self.model.version
 
+    @property
+    def ceiling(self) -> float:
+        """That of the model's calibration."""
+        return self.model.blend.calibrator.ceiling
+
     def score(self, situation: Situation, rows: Ints) -> Scored:
         """Return the model's scores; how uncertain they are is found out when it is asked for."""
         parts = self._parts(situation, rows)
@@ -247,7 +269,7 @@ class ModelScorer:
         return np.split(p, np.cumsum([len(own) for own in rows])[:-1])
 
     def glance(self, situation: Situation, rows: Ints) -> Floats:
-        """Return about the model's log-odds: as if what features add did not depend on each other."""
+        """Return about the model's log-odds under its ceiling: as if what features add did not depend on each other."""
         meetings, additive = self._meetings, self._additive
         found: Floats = additive.base[rows]
         for kind, places in meetings.kinds.items():
@@ -311,8 +333,13 @@ class SavedScorer:
         """Return what `score` says of each situation and its rows."""
         return self.model_scorer.score_many(situations, rows)
 
+    @property
+    def ceiling(self) -> float:
+        """That of the model's calibration."""
+        return self.model_scorer.ceiling
+
     def glance(self, situation: Situation, rows: Ints) -> Floats:
-        """Return about the model's log-odds."""
+        """Return about the model's log-odds under its ceiling."""
         return self.model_scorer.glance(situation, rows)
 
     def reasons(self, situation: Situation, row: int, top: int) -> list[dict[str, Any]]:

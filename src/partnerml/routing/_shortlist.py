@@ -47,7 +47,7 @@ def _utility(situation: Situation, rows: Ints) -> Floats:
     if objective == "win" and not prices.any():
         # the order of log-odds is that of probabilities
         return glance
-    utility: Floats = expit(glance) * value_of(situation, rows) - prices
+    utility: Floats = snapshot.scorer.ceiling * expit(glance) * value_of(situation, rows) - prices
     return utility
 
 

@@ -106,6 +106,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
         weights=judging.weight,
         known_weights=judging.known_weights,
         calibrated_on=CALIBRATION_PAIRS,
+        ceiling=judging.ceiling,
         maturity=judging.maturity,
         documents=lambda model: {
             "peers": parts.peers().to_state(),
@@ -132,6 +133,8 @@ class _Judging:
         How long a pair that is not mature must have been followed to be judged on.
     maturity : timedelta
         The same with the lag.
+    ceiling : float
+        The share of pairs that are won or lost within the horizon: of the others none is won.
     """
 
     folds: tuple[Fold, ...]
@@ -141,13 +144,15 @@ class _Judging:
     weight: pd.Series
     least_days: float
     maturity: dt.timedelta
+    ceiling: float
 
     @classmethod
     def of(cls, parts: Parts, folds: tuple[Fold, ...], *, origins: int) -> _Judging:
         """Take the latest folds that have rows of both labels to judge on."""
         horizon = float(parts.task.horizon_days)
         # by what was known at the first origin: the days by which half of the wins, and of the rest, have come
-        least = parts.curves(folds[0].cut).half_days() if folds else horizon
+        curves = parts.curves(folds[0].cut) if folds else None
+        least = horizon if curves is None else curves.half_days()
         y, weight = parts.judged(pd.Timestamp(parts.until), least_days=least)
         told = y.notna().to_numpy()
         tested = (dataclasses.replace(fold, test=fold.test[told[fold.test]]) for fold in folds)
@@ -161,6 +166,7 @@ class _Judging:
             weight=weight,
             least_days=least,
             maturity=parts.gap - dt.timedelta(days=horizon - least),
+            ceiling=1.0 if curves is None else curves.decided(),
         )
 
 

@@ -133,6 +133,8 @@ class Recipe:
         For the cut of each fold, the weights of the labels known then.
     calibrated_on : int, optional
         On how many rows at least a line of calibration is fitted, where there are so many; a few hundred by default.
+    ceiling : float
+        Above which no chance can be, whatever the features say; 1 where any can.
     maturity : timedelta, optional
         From the last row of a fold until it may help to choose and calibrate; `gap` by default.
     documents : callable
@@ -169,6 +171,7 @@ class Recipe:
     weights: pd.Series | None = None
     known_weights: Mapping[pd.Timestamp, pd.Series] | None = None
     calibrated_on: int | None = None
+    ceiling: float = 1.0
     maturity: dt.timedelta | None = None
     documents: Callable[[Model], Mapping[str, Any]] = lambda model: {}
     settings: Settings = dataclasses.field(default_factory=dict)
@@ -218,6 +221,7 @@ class Recipe:
             labels_at=lambda cut: self.known[cut],
             weights=self.weights,
             weights_at=None if self.known_weights is None else self.known_weights.__getitem__,
+            ceiling=self.ceiling,
             **({} if self.calibrated_on is None else {"calibrated_on": self.calibrated_on}),
             **self.settings.get("blend", {}),
         )
