@@ -24,6 +24,7 @@ from partnerml.features import (
     default_catalogue,
     write_rows,
 )
+from partnerml.synthetic import simulate
 
 AS_OF = [dt.datetime(2025, month, 1, tzinfo=dt.UTC) for month in (6, 7, 9)]
 
@@ -122,6 +123,20 @@ def test_an_empty_population_has_no_rows_and_all_columns(tables):
     found = dataset(tables, as_of="2020-01-01", catalogue=catalogue)
     assert len(found) == 0
     assert list(found.X) == list(catalogue.names)
+
+
+def test_rows_of_many_partners_on_many_dates():
+    """DuckDB 2.0.0 breaks down on these two joins, with more than two chunks of rows, where it gathers small chunks."""
+    world = simulate(partners=600, start="2024-01-01", months=24, seed=3)
+    moments = [moment.to_pydatetime() for moment in pd.date_range("2024-05-01", periods=14, freq="MS", tz="UTC")]
+    names = ("activity__all__gap_mean__365d", "peers__events__all__count__90d")
+    catalogue = Catalogue(tuple(map(Feature.parse, names)), static_traits=("country",), peers=Peers(by=("country",)))
+    config = Config.of_source(None, ["engine.threads=1"])
+    with Ecosystem.from_frames(config=config, now=dt.datetime(2026, 1, 1, tzinfo=dt.UTC), **world.tables) as eco:
+        rows = {"population": Population(active_within_days=90), "label": None, "catalogue": catalogue}
+        found, alone = build(eco, as_of=moments, **rows), build(eco, as_of=moments[-1], **rows)
+    assert len(found) > 4096
+    pd.testing.assert_frame_equal(found.at(moments[-1]).X, alone.X, check_exact=True)
 
 
 def test_no_as_of_is_refused(tables):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,18 @@ class EmbeddedDuckDB(Backend):
     """Ibis's DuckDB backend where Ibis 12 calls functions that DuckDB 2 has deprecated or dropped."""
 
     compiler = _Compiler()
+
+    def do_connect(self, *args: Any, **kwargs: Any) -> None:
+        """Connect, and switch off what breaks down in DuckDB 2.0.0.
+
+        There a join with few rows hands on its columns as one dictionary for all rows, and what gathers small chunks
+        behind it (a caching operator) takes a second dictionary for an internal error, which closes the database:
+        "dict-surviving cache: global dictionary column 4 changed identity". Versions that no longer know the setting
+        are taken to need it no more.
+        """
+        super().do_connect(*args, **kwargs)
+        with contextlib.suppress(duckdb.CatalogException):
+            self.con.execute("SET GLOBAL enable_caching_operators=false")
 
     def get_schema(self, table_name: str, *, catalog: str | None = None, database: str | None = None) -> ibis.Schema:
         """Return the schema of a table."""
@@ -178,7 +190,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-@contextmanager
+@contextlib.contextmanager
 def explained(where: str) -> Iterator[None]:
     """Turn an error of DuckDB on the user's files or expressions into one that names them.
 
