@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import pytest
 
@@ -12,7 +13,8 @@ SETTINGS = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.constraintPropagation.enabled": "false",
     "spark.driver.memory": "2g",
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    # no counters for tools that watch, which are written twenty times a second
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData",
 }
 
 
@@ -39,4 +41,29 @@ def spark():
     started = on_spark.session(master="local[2]", settings=SETTINGS)
     started.sparkContext.setLogLevel("ERROR")
     yield started
-    started.stop()
+    _end()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem):
+    """End Spark behind its last test: dozens of its threads look around many times a second until the worker ends."""
+    if nextitem is None or "spark" not in nextitem.path.parent.name:
+        _end()
+
+
+def _end():
+    """Stop the session, if there is one, and the Java that it runs in, which PySpark keeps for the next."""
+    if "pyspark" not in sys.modules:
+        return
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    gateway = SparkContext._gateway
+    if gateway is None:
+        return
+    if (session := SparkSession.getActiveSession()) is not None:
+        session.stop()
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+    SparkContext._gateway = SparkContext._jvm = None
