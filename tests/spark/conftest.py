@@ -40,14 +40,13 @@ def spark():
 
     started = on_spark.session(master="local[2]", settings=SETTINGS)
     started.sparkContext.setLogLevel("ERROR")
-    yield started
-    _end()
+    return started
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(nextitem):
     """End Spark behind its last test: dozens of its threads look around many times a second until the worker ends."""
-    if nextitem is None or "spark" not in nextitem.path.parent.name:
+    if nextitem is None or nextitem.path.parent.name != "spark":
         _end()
 
 

@@ -414,9 +414,9 @@ def replay(backtest: Backtest) -> tuple[npt.NDArray[np.bool_], pd.DataFrame]:
         now, latest = backtest.at([cut]) & ~np.isnan(backtest.y), backtest.calibration_rows(known, y)
         said = {"model": choose(backtest, known, y, counts).log_odds(backtest.log_odds[now])}
         for name, column in alone.items():
-            alike = column.to_numpy()[latest], y[latest], counts[latest]
-            line = PlattCalibrator.fit(*alike, ceiling=backtest.ceiling)
-            said[str(name)] = line.apply(column.to_numpy()[now])
+            raw = column.to_numpy()
+            line = PlattCalibrator.fit(raw[latest], y[latest], counts[latest], ceiling=backtest.ceiling)
+            said[str(name)] = line.apply(raw[now])
         judged |= now
         parts.append(pd.DataFrame(said, index=np.flatnonzero(now)))
     if not parts:

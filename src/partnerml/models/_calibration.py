@@ -86,11 +86,10 @@ class PlattCalibrator:
                 f"calibration needs rows of both labels; the {len(target)} rows of the calibration slice hold "
                 f"{int(target.sum())} positives. Calibrate on a longer slice, or start from earlier data"
             )
-        share = float(np.average(target, weights=weight))
         if smoothing:
             target = _smoothed(target, weight)
         slope, intercept, loss = _maximum_likelihood(raw, target, weight)
-        if share < ceiling < 1:
+        if np.average(target, weights=weight) < ceiling < 1:
             lower, shift, higher = _maximum_likelihood(raw, target, weight, ceiling)
             if (higher - loss) * len(target) <= _STRONG:
                 return cls(lower, shift, ceiling)

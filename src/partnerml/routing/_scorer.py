@@ -89,6 +89,8 @@ class CallableScorer:
         What tells it from others.
     """
 
+    ceiling = 1.0
+
     def __init__(self, function: Callable[[Situation, Ints], Any], *, version: str = "callable") -> None:
         self.function, self._version = function, version
 
@@ -96,11 +98,6 @@ class CallableScorer:
     def version(self) -> str:
         """What tells it from others."""
         return self._version
-
-    @property
-    def ceiling(self) -> float:
-        """None."""
-        return 1.0
 
     def score(self, situation: Situation, rows: Ints) -> Scored:
         """Return what the function says.
@@ -131,15 +128,12 @@ class CallableScorer:
 class RateScorer:
     """The win rate of each partner over all that it closed, drawn toward everybody's: what there is without a model."""
 
+    ceiling = 1.0
+
     @property
     def version(self) -> str:
         """Its name."""
         return "rates"
-
-    @property
-    def ceiling(self) -> float:
-        """None."""
-        return 1.0
 
     def score(self, situation: Situation, rows: Ints) -> Scored:
         """Return the rates; one half where nobody has closed anything."""
