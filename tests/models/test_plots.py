@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -36,6 +37,16 @@ def test_every_figure_of_an_evaluation_is_drawn_and_repeatable(evaluation):
         assert written == svg(second[name]), name
         assert ElementTree.fromstring(written).tag == "{http://www.w3.org/2000/svg}svg"
         assert b"<dc:date>" not in written
+
+
+def test_no_figure_depends_on_the_speed_of_the_machine(evaluation, monkeypatch):
+    """Matplotlib warns where it looks for the best place of a legend for more than a second: here all take longer."""
+    from matplotlib import legend
+
+    clock = itertools.count(step=2.0)
+    monkeypatch.setattr(legend.time, "perf_counter", lambda: next(clock))
+    for figure in figures(evaluation).values():
+        svg(figure)
 
 
 def test_only_what_an_evaluation_holds_is_drawn(evaluation):

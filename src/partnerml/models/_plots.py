@@ -234,7 +234,9 @@ def scores_figure(counts: Mapping[str, Sequence[float]]) -> Figure:
     axes.bar(height=below, color=BLUE, label=f"did not happen ({below.sum():,.0f})", **bars)
     axes.bar(height=above, bottom=below, color=RED, label=f"happened ({above.sum():,.0f})", **bars)
     axes.set_xlim(0, 1)
-    axes.legend(frameon=False)
+    # below the axes: bars may be high anywhere, and to look for the best place takes matplotlib so long on a busy
+    # machine that it warns
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure
 
 
