@@ -1,29 +1,36 @@
 """One small synthetic ecosystem and the model trained on it, shared by the tests that need the whole path."""
 
 import datetime as dt
+import functools
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Workers share the processors: a thread that waits for another lets go of its own instead of spinning, which takes
-# many times as long where there are more threads than processors. Read when the libraries load, so before they do.
+# Workers share the processors, and few rows keep one thread busy: more of them would wait for each other. A thread that
+# waits all the same lets go of its processor instead of spinning, which takes many times as long where there are more
+# threads than processors. Read when the libraries load, so before they do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
-from threadpoolctl import threadpool_limits
-
 from partnerml import Ecosystem, score, tasks
 from partnerml.config import Config
+from partnerml.ecosystem._engine import EmbeddedDuckDB
+from partnerml.models import Registry
 from partnerml.progress import Progress
 from partnerml.synthetic import simulate
-from partnerml.training import _train, recipe_of
+from partnerml.training import _recipe, _train, recipe_of
 from partnerml.training._recipe import Recipe
 from partnerml.training._train import finished
 
 UNTIL = dt.datetime(2025, 9, 1, tzinfo=dt.UTC)
 END = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+# the half of the usual, to be done in half the time
+FOLDS = 4
 # No test is about time: the processors of whoever runs them are what they are
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -46,10 +53,68 @@ def pytest_collect_directory(path, parent):
     return nodes[path]
 
 
+class Failures:
+    """Tells what failed at once, the same once: a run that is cut short would not."""
+
+    def __init__(self, config):
+        self.written = config.pluginmanager.getplugin("terminalreporter")
+        self.told = set()
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed and report.longreprtext not in self.told:
+            self.told.add(report.longreprtext)
+            self.written.ensure_newline()
+            self.written.write_line(f"{report.nodeid}, {report.when}:\n{report.longreprtext}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Failures(config))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """An engine has one thread where nothing says otherwise; see the top of this file."""
+    connect = EmbeddedDuckDB.do_connect
+
+    def do_connect(self, *args, **kwargs):
+        connect(self, *args, **kwargs)
+        self.con.execute("SET threads=1")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EmbeddedDuckDB, "do_connect", do_connect)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stores_are_copied(tmp_path_factory):
+    """A new store of models is a copy of the first: MLflow takes seconds for what it does to an empty file."""
+    empty = tmp_path_factory.mktemp("store") / "mlflow.db"
+    make = Registry.__dict__["_client"].func
+
+    def client(self):
+        new = self._file is not None and not self._file.exists()
+        if new and empty.exists():
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(empty, self._file)
+        made = make(self)
+        if new and not empty.exists():
+            made.search_experiments(max_results=1)  # which makes the tables
+            shutil.copyfile(self._file, empty)
+        return made
+
+    prop = functools.cached_property(client)
+    prop.__set_name__(Registry, "_client")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Registry, "_client", prop)
+        yield
+
+
 @pytest.fixture(scope="session")
 def world():
-    """1,300 partners over two years."""
-    return simulate(partners=1300, start="2024-01-01", months=24, seed=3)
+    """800 partners over two years."""
+    return simulate(partners=800, start="2024-01-01", months=24, seed=3)
 
 
 @pytest.fixture(scope="session")
@@ -69,14 +134,15 @@ def recipe(eco):
 @pytest.fixture(scope="session")
 def backtest(recipe):
     """The backtest of that recipe."""
-    with threadpool_limits(2):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_recipe, "MAX_FOLDS", FOLDS)
         return recipe.backtest()
 
 
 @pytest.fixture(scope="session")
 def trained(eco, recipe, backtest):
     """What `train` makes of that recipe, with the backtest that there is already."""
-    with pytest.MonkeyPatch.context() as patch, threadpool_limits(2):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recipe, "backtest", lambda self, progress=None: backtest)
         return finished(recipe, eco, trials=0, progress=Progress.silent())
 

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import END, UNTIL
+from tests.conftest import END, FOLDS, UNTIL
 
 from partnerml import Ecosystem, outputs, tasks, train
 from partnerml.errors import DataError, NotEnoughDataError
 from partnerml.models import Registry, load_model, metrics
-from partnerml.training import _train, check_traits, judge, run, select_columns
+from partnerml.training import _recipe, _train, check_traits, judge, run, select_columns
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trained")]
 
@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trained")]
 SCRIPT = """
 import sys
 from partnerml import Ecosystem, score, tasks, train
+from partnerml.training import _recipe
+_recipe.MAX_FOLDS = int(sys.argv[3])
 with Ecosystem.open(sys.argv[1], overrides=["engine.threads=1"]) as eco:
     model = train(eco, tasks.churn(), until="2025-09-01", seed=1)
     model.save(sys.argv[2] + "/model")
@@ -42,7 +44,8 @@ def elsewhere(world, tmp_path_factory):
     for name, table in _went_on_otherwise(world).items():
         pq.write_table(outputs.arrow_table(table), data / f"{name}.parquet")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", SCRIPT, str(data), str(folder / "out")], env=environment, check=True)
+    arguments = [str(data), str(folder / "out"), str(FOLDS)]
+    subprocess.run([sys.executable, "-c", SCRIPT, *arguments], env=environment, check=True)
     return folder / "out"
 
 
@@ -92,7 +95,8 @@ def test_scores_hold_up_on_months_that_training_never_saw(eco, world, model):
     assert abs(found["mean_prediction"] - rows.y.mean()) < 0.04
 
 
-def test_shuffled_labels_hold_no_signal_and_are_not_promoted(recipe):
+def test_shuffled_labels_hold_no_signal_and_are_not_promoted(recipe, monkeypatch):
+    monkeypatch.setattr(_recipe, "MAX_FOLDS", FOLDS)
     labels = recipe.data.y.to_numpy(copy=True)
     np.random.default_rng(0).shuffle(labels)
     y = pd.Series(labels, index=recipe.data.y.index)

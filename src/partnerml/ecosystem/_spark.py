@@ -55,7 +55,9 @@ _LOCAL: Mapping[str, str] = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.memory": "2g",
-    # plans are long and tables small: a few partitions, and no code generated for each plan
+    # plans are long and tables small: a few partitions, no code generated for each plan, and memory by small pages:
+    # each join and each sort takes a whole one for a few rows, of 64 MB otherwise
+    "spark.buffer.pageSize": "2m",
     "spark.sql.shuffle.partitions": "4",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.adaptive.enabled": "false",
