@@ -113,8 +113,8 @@ def stores_are_copied(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def world():
-    """800 partners over two years."""
-    return simulate(partners=800, start="2024-01-01", months=24, seed=3)
+    """1,300 partners over two years."""
+    return simulate(partners=1300, start="2024-01-01", months=24, seed=3)
 
 
 @pytest.fixture(scope="session")
