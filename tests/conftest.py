@@ -79,8 +79,7 @@ def one_thread():
     connect = EmbeddedDuckDB.do_connect
 
     def do_connect(self, *args, **kwargs):
-        connect(self, *args, **kwargs)
-        self.con.execute("SET threads=1")
+        connect(self, *args, **{"threads": 1, **kwargs})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EmbeddedDuckDB, "do_connect", do_connect)
