@@ -1,5 +1,6 @@
 """The ledger on each database: one transaction, the same answer again, what the database refuses, replay and export."""
 
+import contextlib
 import datetime as dt
 import json
 import multiprocessing
@@ -398,8 +399,11 @@ def test_what_is_asked_of_some_days_reads_no_other_decisions(sqlite_url):
 def test_who_waits_too_long_is_told_and_who_reads_does_not_wait(ledger_url, monkeypatch):
     if ledger_url is None:
         pytest.skip("a ledger in memory has one process")
-    monkeypatch.setattr(_database, "WAIT", 1.0)
-    with Ledger.open(ledger_url) as one, Ledger.open(ledger_url) as other:
+    with contextlib.ExitStack() as opened:
+        one = opened.enter_context(Ledger.open(ledger_url))
+        # whoever has the turn keeps its patience: the server ends who says nothing for twice as long as others wait
+        monkeypatch.setattr(_database, "WAIT", 1.0)
+        other = opened.enter_context(Ledger.open(ledger_url))
         with one.turn("L", moment=NOW) as turn:
             decide(turn, ROOM)
             with pytest.raises(BusyError, match="has been in use by another process"), other.turn("L", moment=NOW):
