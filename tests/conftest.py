@@ -17,6 +17,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
+from threadpoolctl import threadpool_limits
+
 from partnerml import Ecosystem, score, tasks
 from partnerml.config import Config
 from partnerml.ecosystem._engine import EmbeddedDuckDB
@@ -29,7 +31,7 @@ from partnerml.training._train import finished
 
 UNTIL = dt.datetime(2025, 9, 1, tzinfo=dt.UTC)
 END = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-# the half of the usual, to be done in half the time
+# of a backtest: half of the usual, to be done in half the time
 FOLDS = 4
 # No test is about time: the processors of whoever runs them are what they are
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -132,8 +134,8 @@ def recipe(eco):
 
 @pytest.fixture(scope="session")
 def backtest(recipe):
-    """The backtest of that recipe."""
-    with pytest.MonkeyPatch.context() as patch:
+    """The backtest of that recipe, with two threads: another process finds the same with one."""
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(2):
         patch.setattr(_recipe, "MAX_FOLDS", FOLDS)
         return recipe.backtest()
 
@@ -141,7 +143,7 @@ def backtest(recipe):
 @pytest.fixture(scope="session")
 def trained(eco, recipe, backtest):
     """What `train` makes of that recipe, with the backtest that there is already."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, threadpool_limits(2):
         patch.setattr(Recipe, "backtest", lambda self, progress=None: backtest)
         return finished(recipe, eco, trials=0, progress=Progress.silent())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from tests.conftest import FOLDS
 
 from partnerml import demo
 from partnerml.cli import app
@@ -40,7 +41,7 @@ def shown(tmp_path_factory, shared_train) -> tuple[Path, str]:
     """The folder of a demo and what it printed; fewer folds than usual, to be done in half the time."""
     folder = tmp_path_factory.mktemp("demo") / "here"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_recipe, "MAX_FOLDS", 4)
+        patch.setattr(_recipe, "MAX_FOLDS", FOLDS)
         done = partnerml("demo", "--dir", folder, "--partners", 1000)
     assert done.exit_code == 0, done.stderr
     return folder, done.stdout
@@ -101,7 +102,7 @@ def test_the_commands_agree_with_the_night_byte_for_byte(shown):
     assert [stage["name"] for stage in stages if not stage["repeated"] and stage["status"] == "done"] == ["validate"]
     assert {"publish", "report"} <= {stage["name"] for stage in stages if stage["repeated"]}
     assert digests(folder / "out") == before
-    scored = partnerml("score", "churn", "-c", config, "--as-of", AS_OF, "--set", "engine.threads=1")
+    scored = partnerml("score", "churn", "-c", config, "--as-of", AS_OF, "--set", "engine.threads=2")
     assert scored.exit_code == 0, scored.stderr
     assert "whom to call first" in scored.stdout
     assert partnerml("report", "-c", config).exit_code == 0
@@ -144,7 +145,7 @@ def test_the_same_leads_get_the_same_decisions_and_the_same_snapshot(shown, tmp_
     current = folder / "out" / "snapshots" / "current"
     before = current.read_text().strip()
     done = partnerml(
-        "publish", "-c", folder / "partnerml.yaml", "--as-of", AS_OF, "--set", "engine.threads=1", "--json"
+        "publish", "-c", folder / "partnerml.yaml", "--as-of", AS_OF, "--set", "engine.threads=2", "--json"
     )
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["snapshot_id"] == before == current.read_text().strip()

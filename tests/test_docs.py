@@ -16,6 +16,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+from tests.conftest import FOLDS
 
 import partnerml
 from partnerml import schema
@@ -303,7 +304,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory, shared_train: None) -> Path
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(partners, "default", 1000)
-        patch.setattr(_recipe, "MAX_FOLDS", 4)
+        patch.setattr(_recipe, "MAX_FOLDS", FOLDS)
         for where, words in command_lines(DOCS / "quickstart.md"):
             if words[0] == "partnerml" and words[1] != "demo":
                 assert app.main([*words[1:], "--quiet"], standalone_mode=False) == 0, where

@@ -9,16 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import FOLDS
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 OLIST = ROOT / "../shared/data/olist"
 
 # a model is judged on fewer origins than usual, to be done in half the time
-FEW_ORIGINS = """
+FEW_ORIGINS = f"""
 import runpy, sys
 from partnerml.training import _recipe
-_recipe.MAX_FOLDS = 4
+_recipe.MAX_FOLDS = {FOLDS}
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

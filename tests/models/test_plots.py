@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -43,8 +44,8 @@ def test_no_figure_depends_on_the_speed_of_the_machine(evaluation, monkeypatch):
     """Matplotlib warns where it looks for the best place of a legend for more than a second: here all take longer."""
     from matplotlib import legend
 
-    clock = itertools.count(step=2.0)
-    monkeypatch.setattr(legend.time, "perf_counter", lambda: next(clock))
+    ticks = itertools.count(step=2.0)
+    monkeypatch.setattr(legend, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     for figure in figures(evaluation).values():
         svg(figure)
 
