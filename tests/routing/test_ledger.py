@@ -413,6 +413,17 @@ def test_who_waits_too_long_is_told_and_who_reads_does_not_wait(ledger_url, monk
         assert json.loads(route(other, "M", ROOM, NOW))["partner_id"] == "P0"
 
 
+def test_a_turn_that_postgresql_ended_for_its_silence_is_told_and_kept_nothing(postgres_url, monkeypatch):
+    monkeypatch.setattr(_database, "WAIT", 0.5)
+    told = pytest.raises(SourceError, match=r"heard nothing for 1 s.* nothing of the turn was kept: see .* ask again")
+    with Ledger.open(postgres_url) as ledger:
+        with told, ledger.turn("L", moment=NOW) as turn:
+            decide(turn, ROOM)
+            time.sleep(3.0)
+        assert ledger.offers() == []
+        assert json.loads(route(ledger, "M", ROOM, NOW))["partner_id"] == "P0"
+
+
 def test_a_turn_within_a_turn_is_our_fault(ledger):
     refused = pytest.raises(InternalError, match="within another one")
     with refused, ledger.turn("L", moment=NOW), ledger.turn("M", moment=NOW):

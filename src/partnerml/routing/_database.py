@@ -28,6 +28,7 @@ WAIT = 30.0  # seconds for which a writer waits for another
 _LOOK = 0.0005  # seconds between two looks whether it is its turn
 _READING = "partnerml_reading"
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(7203648121)")
+_SILENT = "25P03"  # what PostgreSQL calls it when it has ended an idle transaction
 _SETTINGS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA synchronous = FULL",  # what has been answered survives a loss of power
@@ -235,6 +236,8 @@ class Database:
         except OperationalError as error:
             raise self._failure(error) from error
         except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == _SILENT:
+                raise self._silent() from error
             raise InternalError(f"{self.place} refused what partnerml asked of it: {error.orig}") from error
 
     def _failure(self, error: OperationalError) -> PartnermlError:
@@ -244,6 +247,13 @@ class Database:
         return SourceError(
             f"{self.place} cannot be used: {told}; what has not been answered is not in the ledger: "
             "see that the database can be reached and written, and ask again"
+        )
+
+    def _silent(self) -> SourceError:
+        return SourceError(
+            f"{self.place} ended a turn in which it had heard nothing for {2 * WAIT:.0f} s, so that others can go on; "
+            "nothing of the turn was kept: see what held this process up (a machine short of memory or processors, a "
+            "scorer or a rule of your own that waits for something), and ask again"
         )
 
     def _busy(self) -> BusyError:
