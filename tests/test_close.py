@@ -134,12 +134,13 @@ def test_folds_of_one_cut_are_fitted_on_their_own_rows_however_many(recipe, imma
     assert again is found[0]
 
 
-def test_a_pair_that_is_over_nobody_knows_since_when_is_neither_open_nor_followed(recipe):
+def test_a_pair_that_was_won_nobody_knows_when_is_neither_open_nor_followed(recipe):
     fold, parts = recipe.folds[-1], recipe.make.__self__
     marked = fold.train[::3]
     there = np.isin(np.arange(len(parts.outcomes.pairs)), parts.places[marked])
     ends = parts.outcomes.ends
-    dateless = dataclasses.replace(parts.outcomes, undated=there, ends=ends[~ends["row"].isin(np.flatnonzero(there))])
+    left = ends[~ends["row"].isin(np.flatnonzero(there))]
+    dateless = dataclasses.replace(parts.outcomes, undated=there, undated_wins=there, ends=left)
     refused = dataclasses.replace(dateless, refused_at=np.where(there, 0, dateless.refused_at))
     one, other = (
         dataclasses.replace(parts, outcomes=told, immature=True, weighting=None, fitted={}, open={})

@@ -14,7 +14,17 @@ from tests.features import tables as made
 from tests.oracles import point_in_time as oracle
 
 from partnerml.errors import ConfigError
-from partnerml.features import Activity, Catalogue, ChurnLabel, Population, build, first_activity, largest_lag
+from partnerml.features import (
+    Activity,
+    Catalogue,
+    ChurnLabel,
+    Population,
+    build,
+    first_activity,
+    first_deal,
+    largest_lag,
+)
+from partnerml.tasks import churn, snapshots
 
 DAY, START, TICK = made.DAY, made.START, made.TICK
 few = settings(
@@ -187,3 +197,33 @@ def test_first_activity_is_the_first_that_qualifies(backend):
         assert first_activity(eco, Activity()) == (START + DAY).replace(tzinfo=dt.UTC)
         assert first_activity(eco, Activity(exclude=("login",))) is None
         assert largest_lag(eco, ["events", "deals"]) == dt.timedelta(0)
+
+
+def test_first_activity_is_not_what_was_entered_later(backend):
+    """A file of old rows that is imported today changes nothing that was trained until yesterday."""
+    old, recorded = START - 400 * DAY, START + 500 * DAY
+    event = {"partner_id": "A", "event_type": "login", "actor": "partner"}
+    deal = {"deal_id": "D", "partner_id": "A", "outcome": "open"}
+    tables = {
+        "partners": [{"partner_id": "A"}],
+        "events": [
+            event | {"occurred_at": START + DAY, "recorded_at": START + DAY},
+            event | {"occurred_at": old, "recorded_at": recorded},
+        ],
+        "deals": [
+            deal | {"registered_at": START + 2 * DAY, "recorded_at": None},
+            deal | {"deal_id": "E", "registered_at": old, "recorded_at": recorded},
+        ],
+    }
+    with contextlib.closing(made.Tables(backend, tables)) as eco:
+        for until, activity, registered in (
+            (recorded, START + DAY, START + 2 * DAY),
+            (recorded + TICK, old, old),
+            (START, None, None),
+        ):
+            found = first_activity(eco, Activity(), until=until), first_deal(eco, until=until)
+            assert found == tuple(at and at.replace(tzinfo=dt.UTC) for at in (activity, registered))
+        assert first_activity(eco, Activity()) == first_deal(eco) == old.replace(tzinfo=dt.UTC)
+        known, later = (snapshots(eco, churn(), until.replace(tzinfo=dt.UTC)) for until in (recorded, recorded + DAY))
+        assert known[0] >= (START + DAY).replace(tzinfo=dt.UTC) > later[0]
+        assert later[-len(known) :] == known

@@ -174,10 +174,25 @@ def test_won_by_a_deal_that_names_the_lead(backend):
         assert one(backend, END, lost, deals=[deal | change])[1] == 0.0
 
 
-def test_over_without_a_date_is_never_known(backend):
+def test_won_without_a_date_is_never_known(backend):
     dated = pair(lead_id="L2", outcome="lost", closed_at=made.START)
     row = one(backend, END + 300 * DAY, pair(outcome="won"), dated)
     assert np.isnan(row[1])
+
+
+@pytest.mark.parametrize("outcome", ["lost", "cancelled"])
+def test_lost_without_a_date_is_not_won(backend, outcome):
+    """Sources that date their wins alone would have no losses, and a base rate of one."""
+    won = pair(lead_id="L2", outcome="won", closed_at=made.START)
+    rows = [pair(outcome=outcome), won]
+    outcomes = outcomes_of(backend, {"partners": [{"partner_id": "A"}], "assignments": rows})
+    for until, y in ((END + 300 * DAY, 0.0), (END - TICK, np.nan)):
+        kept, *label = told(outcomes, until)["L1", "A", made.START]
+        followed = (until - made.START) / DAY
+        assert kept
+        np.testing.assert_array_equal(label, [y, followed, False, np.nan])
+    # nobody works on it
+    assert outcomes.live(WonLabel(HORIZON), made.START + DAY).empty
 
 
 def test_what_is_wrong_is_said(backend):

@@ -53,7 +53,7 @@ def label(pair, horizon_days, until, tables, lags):
     seen = [(at, won) for at, from_, won in ends(pair, tables, lags) if from_ < until]
     wins, losses = ([at for at, won in seen if won is kind] for kind in (True, False))
     horizon = pair["assigned_at"] + horizon_days * DAY
-    undated = pair.get("outcome") in OVER and not list(ends(pair, tables, lags))
+    undated = pair.get("outcome") == "won" and not list(ends(pair, tables, lags))
     mature = horizon + lag <= until and not undated
     y = float(bool(wins) and min(wins) < horizon) if mature else None
     follow = max(pair["assigned_at"], until - lag)

@@ -252,10 +252,20 @@ def first_row(eco: Ecosystem, sources: Sequence[str], *, scratch: Scratch | None
     return min((first for source in sources if (first := known[source]) is not None), default=None)
 
 
-def first_activity(eco: Ecosystem, activity: Activity) -> datetime | None:
-    """Return the moment (zoned UTC) of the first qualifying activity of any partner, None if there is none."""
-    rows = stream(eco, sources=ACTIVITY_SOURCES, codes=Codes(), activity=activity).table
-    first = eco.backend.execute(rows.filter(_.qualifies).moment.min())
+def first_activity(eco: Ecosystem, activity: Activity, *, until: Moment | None = None) -> datetime | None:
+    """Return the moment (zoned UTC) of the first qualifying activity of any partner, None if there is none.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    activity : Activity
+    until : moment, optional
+        What was recorded at or after it is unseen, however long ago it happened.
+    """
+    rows = stream(eco, sources=ACTIVITY_SOURCES, codes=Codes(), activity=activity).table.filter(_.qualifies)
+    if until is not None:
+        rows = rows.filter(_.seen_at < ibis.literal(naive_utc(until), type="timestamp(6)"))
+    first = eco.backend.execute(rows.moment.min())
     return None if pd.isna(first) else pd.Timestamp(first).to_pydatetime().replace(tzinfo=UTC)
 
 

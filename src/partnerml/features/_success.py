@@ -19,8 +19,9 @@ import pandas as pd
 from ibis import _
 
 from partnerml.errors import ConfigError
-from partnerml.features._spine import largest_lag
-from partnerml.features._stream import Activity, Codes, days_between, interval, stream
+from partnerml.features._spine import largest_lag, naive_utc
+from partnerml.features._stream import Activity, Codes, days_between, interval, seen_at, stream
+from partnerml.moments import Moment
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
@@ -101,14 +102,24 @@ def success_tables(eco: Ecosystem) -> tuple[str, ...]:
     return tuple(table for table in ("partners", "recruits", "deals", "deal_partners") if eco.has(table))
 
 
-def first_deal(eco: Ecosystem) -> datetime | None:
+def first_deal(eco: Ecosystem, *, until: Moment | None = None) -> datetime | None:
     """Return the moment (zoned UTC) of the first registered deal, None if there is none.
 
     Who joined before the deals began may have had successes that are not on record.
+
+    Parameters
+    ----------
+    eco : Ecosystem
+    until : moment, optional
+        What was recorded at or after it is unseen, however long ago it happened.
     """
     if not eco.has("deals"):
         return None
-    first = eco.backend.execute(eco.table("deals").registered_at.min())
+    deals = eco.table("deals")
+    if until is not None:
+        seen = seen_at(eco, "deals", deals, "registered_at")
+        deals = deals.filter(seen < ibis.literal(naive_utc(until), type="timestamp(6)"))
+    first = eco.backend.execute(deals.registered_at.min())
     return None if pd.isna(first) else pd.Timestamp(first).to_pydatetime().replace(tzinfo=UTC)
 
 

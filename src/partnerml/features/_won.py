@@ -103,7 +103,10 @@ class PairOutcomes:
     known_at, refused_at : array of int64, shape (n,)
         Microseconds: from when the assignment is known, and from when a refusal is; the largest int64 for never.
     undated : array of bool, shape (n,)
-        Marked as over, with no date to tell when: their label is never known.
+        Marked as over, with no date to tell when: nobody works on them.
+    undated_wins : array of bool, shape (n,)
+        Those of them that were won: their label is never known. What was lost or cancelled on a day that nobody knows
+        was not won, and is what it would be if it were open: many sources date their wins alone.
     lag : timedelta
         The largest of the tables that tell; labels mature so much later.
     """
@@ -113,6 +116,7 @@ class PairOutcomes:
     known_at: Ints
     refused_at: Ints
     undated: Bools
+    undated_wins: Bools
     lag: timedelta
 
     @property
@@ -161,7 +165,7 @@ class PairOutcomes:
         horizon, lag = label.horizon_days * _DAY, self.lag // timedelta(microseconds=1)
         won, lost = self.ended(until)
         seen_until = np.maximum(assigned, end - lag)
-        mature = (assigned + horizon + lag <= end) & ~self.undated
+        mature = (assigned + horizon + lag <= end) & ~self.undated_wins
         stops = np.where(won < _NEVER, won, seen_until)
         return pd.DataFrame(
             {
@@ -227,12 +231,14 @@ def pair_outcomes(eco: Ecosystem) -> PairOutcomes:
     dated = own & made["closed_at"].notna().to_numpy()
     ends = [_own_ends(made, dated), _ends_of_deals(eco, pairs)]
     found = pd.concat([part for part in ends if len(part)] or ends[:1], ignore_index=True)
+    undated = own & ~dated & ~np.isin(np.arange(len(made)), found["row"])
     return PairOutcomes(
         pairs=pairs,
         ends=found.sort_values(["row", "seen_at", "closed_at", "won"], ignore_index=True),
         known_at=assigned + lag,
         refused_at=np.where(refused, answered + lag, _NEVER),
-        undated=own & ~dated & ~np.isin(np.arange(len(made)), found["row"]),
+        undated=undated,
+        undated_wins=undated & (made["outcome"] == "won").to_numpy(dtype=bool),
         lag=largest_lag(eco, won_tables(eco)),
     )
 

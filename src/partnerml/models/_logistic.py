@@ -74,13 +74,16 @@ class LogLogistic(BinaryScorer):
         """
         X, target, weight = self._check_fit(X, y, sample_weight, known_rows)
         self._learn_design(X, weight)
-        design = self._design(X)
-        self.mean_ = np.average(design, axis=0, weights=weight)
-        deviation = np.sqrt(np.average((design - self.mean_) ** 2, axis=0, weights=weight))
+        # in place from here on: to make another matrix of this size takes longer than what is done with it
+        scaled = self._design(X)
+        self.mean_ = np.einsum("i,ij->j", weight, scaled) / weight.sum()
+        scaled -= self.mean_
+        deviation = np.sqrt(np.einsum("i,ij,ij->j", weight, scaled, scaled) / weight.sum())
         # a deviation that is rounding noise belongs to a constant column
         constant = deviation <= 1e-12 * (1.0 + np.abs(self.mean_))
         self.scale_ = np.where(constant | self._is_indicator(), 1.0, deviation)
-        scaled = np.where(constant, 0.0, (design - self.mean_) / self.scale_)
+        scaled /= self.scale_
+        scaled[:, constant] = 0.0
         # Newton: correlated windows cost L-BFGS hundreds of steps, and this one fewer than ten
         solver = LogisticRegression(C=self.C, solver="newton-cholesky", tol=1e-8, max_iter=_MAX_ITERATIONS)
         # A threaded product of matrices sums in another order than one thread does.
@@ -103,9 +106,14 @@ class LogLogistic(BinaryScorer):
 
     def effects(self, X: Array) -> Array:
         """Return the `contributions` of a matrix that is checked: codes for text columns, statistics for large ones."""
-        effects = self.coef_ * (self._design(X) - self.mean_) / self.scale_
+        effects = self._design(X)
+        effects -= self.mean_
+        effects *= self.coef_
+        effects /= self.scale_
         contributions = np.zeros((len(X), self.n_features_in_ + 1), order="C")
-        for j, origin in enumerate(self.origin_):
+        n = len(self._numeric)
+        contributions[:, self._numeric] = effects[:, :n]
+        for j, origin in enumerate(self.origin_[n:], start=n):
             contributions[:, origin] += effects[:, j]
         contributions[:, -1] = self.intercept_
         return contributions
@@ -138,9 +146,10 @@ class LogLogistic(BinaryScorer):
         return estimator
 
     def _learn_design(self, X: Array, weight: Array) -> None:
-        logged = _signed_log(X)
-        self.median_ = np.array([_weighted_median(logged[:, j], weight) for j in range(X.shape[1])])
-        self.flagged_ = np.isnan(X).any(axis=0)
+        missing = np.isnan(X)
+        # of logarithms: they are in the order of the numbers
+        self.median_ = _signed_log(_medians(X, missing, weight))
+        self.flagged_ = missing.any(axis=0)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -162,15 +171,17 @@ class LogLogistic(BinaryScorer):
         self.origin_: NDArray[np.intp] = np.concatenate(parts)
 
     def _design(self, X: Array) -> Array:
-        logged = _signed_log(X[:, self._numeric])
-        numbers = np.where(np.isnan(logged), self.median_[self._numeric], logged)
-        plain = X[:, self._straight]
-        plain = np.where(np.isnan(plain), self._plain_median(self._straight), plain)
-        flags = np.isnan(X[:, self._flags]).astype(np.float64)
-        levels = np.empty((len(X), len(self._levels)))
+        design = np.empty((len(X), len(self.origin_)))
+        ends = np.cumsum([len(self._numeric), len(self._straight), len(self._flags)])
+        numbers, plain, flags, levels = np.hsplit(design, ends)
+        numbers[:] = _signed_log(X.take(self._numeric, axis=1))
+        np.copyto(numbers, self.median_[self._numeric], where=np.isnan(numbers))
+        plain[:] = X.take(self._straight, axis=1)
+        np.copyto(plain, self._plain_median(self._straight), where=np.isnan(plain))
+        flags[:] = np.isnan(X.take(self._flags, axis=1))
         for place, (j, k) in enumerate(self._levels):
             levels[:, place] = X[:, j] == k
-        return np.hstack([numbers, plain, flags, levels])
+        return design
 
     def _plain_median(self, columns: NDArray[np.intp]) -> Array:
         """Return the medians of columns as numbers, not as logarithms."""
@@ -185,12 +196,23 @@ class LogLogistic(BinaryScorer):
 
 
 def _signed_log(values: Array) -> Array:
-    return np.asarray(np.sign(values) * np.log1p(np.abs(values)))
+    logged = np.abs(values)
+    np.log1p(logged, out=logged)
+    return np.copysign(logged, values, out=logged)
 
 
-def _weighted_median(values: Array, weight: Array) -> float:
-    """Return the lower median; a row of weight 2 counts as two rows. 0 if every value is missing."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return 0.0
-    return float(np.quantile(values[known], 0.5, weights=weight[known], method="inverted_cdf"))
+def _medians(X: Array, missing: NDArray[np.bool_], weight: Array) -> Array:
+    """Return the lower median of each column; a row of weight 2 counts as two rows. 0 if every value is missing."""
+    alike = bool(weight.min() == weight.max())
+    medians = np.zeros(X.shape[1])
+    for j in range(X.shape[1]):
+        known = ~missing[:, j]
+        values = X[known, j]
+        if not len(values):
+            continue
+        if alike:
+            middle = (len(values) - 1) // 2
+            medians[j] = np.partition(values, middle)[middle]
+        else:
+            medians[j] = np.quantile(values, 0.5, weights=weight[known], method="inverted_cdf")
+    return medians

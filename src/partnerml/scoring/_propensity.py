@@ -51,7 +51,8 @@ def _is_probability(
 ) -> npt.NDArray[np.bool_]:
     """Tell where a score is a probability.
 
-    With dates it is that of becoming a partner within the horizon of the creation, and where that is over, a rank.
+    With dates it is that of becoming a partner within the horizon of the creation, as seen at the creation, and where
+    that is over, a rank.
     """
     if not task.label.dated:
         return np.full(len(account_id), task.label.class_prior is not None)

@@ -94,7 +94,7 @@ def snapshots(eco: Ecosystem, task: Task, until: dt.datetime) -> list[dt.datetim
     NotEnoughDataError
         If there is no qualifying activity at all.
     """
-    first = first_activity(eco, task.population.activity)
+    first = first_activity(eco, task.population.activity, until=until)
     if first is None:
         raise NotEnoughDataError(
             f"{task.name} needs qualifying activity and there is none: the tables events and deals hold no row of "

@@ -68,7 +68,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
     )
     check_traits(data)
     everyone = tasks.transactions(eco, task, as_of=[*(fold.cut for fold in folds), until], only=drawn.ids)
-    columns, twins = select_columns(data.X[_covered(eco, task, data)])
+    columns, twins = select_columns(data.X[_covered(eco, task, data, until)])
     parts = _Parts(task, data, everyone, columns, gap, until, seed)
     return Recipe(
         task=task,
@@ -202,12 +202,12 @@ def _labels_known(
     return {cut: data.keys.merge(known, on=keys, how="left")["y"] for cut, known in zip(cuts, found, strict=True)}
 
 
-def _covered(eco: Ecosystem, task: Task, data: Dataset) -> list[str]:
+def _covered(eco: Ecosystem, task: Task, data: Dataset, until: dt.datetime) -> list[str]:
     """Return the features whose window was ever full in training.
 
     A window longer than all the history reads as "ever" in training and falls behind it in scoring, when history has
     grown: a model would meet values that it has never seen.
     """
-    first = first_activity(eco, task.population.activity)
+    first = first_activity(eco, task.population.activity, until=until)
     history = 0 if first is None else (data.as_of.max() - pd.Timestamp(first)).days
     return [info.name for info in data.dictionary if info.window_days is None or info.window_days <= history]

@@ -233,11 +233,11 @@ class Parts:
     def _known(self, cut: pd.Timestamp) -> pd.DataFrame:
         """Return what was known of each row at a cut: ``y``, days to the win and to the loss, days followed.
 
-        ``there`` says whether the pair itself was known, and not as refused. One that is over, nobody knows since when,
-        is neither open nor followed: it is not there.
+        ``there`` says whether the pair itself was known, and not as refused. One that was won, nobody knows when, is
+        neither open nor followed: it is not there.
         """
         known = self.outcomes.labels(self.task.label, cut.to_pydatetime()).iloc[self.places].reset_index(drop=True)
-        there = (self.outcomes.known(cut.to_pydatetime()) & ~self.outcomes.undated)[self.places]
+        there = (self.outcomes.known(cut.to_pydatetime()) & ~self.outcomes.undated_wins)[self.places]
         return pd.DataFrame(
             {
                 "y": known["y"],

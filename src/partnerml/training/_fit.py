@@ -57,7 +57,7 @@ def recipe(eco: Ecosystem, task: Task, *, until: dt.datetime, seed: int, origins
     """
     catalogue = task.kind.catalogue(eco, task, until)
     data = tasks.build_dataset(eco, task, as_of=until, until=until, catalogue=catalogue)
-    data = data.where((data.as_of >= pd.Timestamp(_start(eco, task, data))).to_numpy())
+    data = data.where((data.as_of >= pd.Timestamp(_start(eco, task, data, until))).to_numpy())
     # what is read of a partner are a few traits: all are read, and the fits are what takes long
     drawn = draw(ones(data, "partner_id"), at_most=task.max_rows or MAX_ROWS, seed=seed, of="partners", task=task.name)
     data = drawn.of(data, "partner_id")
@@ -270,11 +270,11 @@ class _Parts:
         return {"profile": profile.to_dict()}
 
 
-def _start(eco: Ecosystem, task: Task, data: Dataset) -> dt.datetime:
+def _start(eco: Ecosystem, task: Task, data: Dataset, until: dt.datetime) -> dt.datetime:
     """Return from when on joining partners are trained on."""
     if task.train_from is not None:
         return task.train_from
-    first = first_deal(eco)
+    first = first_deal(eco, until=until)
     if first is None:
         raise NotEnoughDataError(
             f"{task.name} needs deals and there is none: success is a won deal. Check the mapping of the table deals"
