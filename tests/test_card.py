@@ -126,6 +126,33 @@ def test_figures_are_in_the_page_and_nothing_comes_from_outside(model):
     assert html.count("<circle") == len(model.evaluation["calibration"]) + 2 * 3
 
 
+@pytest.mark.parametrize(
+    ("shown", "effect", "said"),
+    [
+        (0.02, 2.5, "as rows of the same partners go together (2.5 times the variance of as many independent rows)"),
+        (0.02, 2.5, "this one shows 0.020, no more than chance."),
+        (0.04, 2.5, "this one shows 0.040, more than chance: scores are off."),
+        (0.02, None, "this one shows 0.020, no more than chance."),
+        # a model from before: its bar knows nothing of rows that go together
+        (0.04, None, "if rows of the same partners were independent; this one shows 0.040, more than that, and that"),
+    ],
+)
+def test_the_calibration_error_is_held_against_chance_as_far_as_that_is_known(model, shown, effect, said):
+    measured = {**model.evaluation["models"]["model"], "ece": {"estimate": shown, "low": 0.01, "high": 0.05}}
+    perfect = {"mean": 0.015, "p95": 0.03, "n_sim": 2000, **({} if effect is None else {"design_effect": effect})}
+    models = {**model.evaluation["models"], "model": measured}
+    other = dataclasses.replace(model, evaluation={**model.evaluation, "models": models, "perfect_ece": perfect})
+    assert said in model_card(other)
+
+
+def test_segments_that_are_all_too_small_to_be_tested_are_not_said_to_be_served_alike(model):
+    for p_value, tested in ((None, False), (np.nan, False), (0.4, True)):
+        told = [{**entry, "flag": "", "p_bias": p_value} for entry in model.evaluation["segments"]]
+        text = model_card(dataclasses.replace(model, evaluation={**model.evaluation, "segments": told}))
+        assert ("No segment is large enough" in text) is not tested
+        assert ("No segment is served worse than the rest, beyond chance." in text) is tested
+
+
 def test_the_figures_of_the_table_are_those_of_the_evaluation(model):
     markdown = model_card(model).replace("\u00a0", " ")
     for fold in (fold for fold in model.evaluation["folds"] if fold["model"] == "model"):
@@ -221,6 +248,11 @@ def test_what_the_training_of_a_task_found_is_told():
     ):
         assert said in text
     assert "What the training found" not in model_card(plain)
+    # it may have been asked nothing: too few pairs had a propensity, say
+    assert "is decided once, by what is known now" not in text
+    asked = {**evaluation, "immature": {**evaluation["immature"], "difference": {"difference": -0.1}}}
+    text = model_card(dataclasses.replace(plain, evaluation=asked))
+    assert "decided once, by what is known now of the latest origins, which the figures above are of too" in text
 
 
 @pytest.mark.parametrize(

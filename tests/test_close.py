@@ -171,6 +171,15 @@ def test_the_evaluation_says_what_was_tried(model):
     assert "peers and its record alone" in found["verdict"]["reason"]
 
 
+def test_segments_are_told_and_tested_by_partner(model, trained):
+    """Many leads of one partner say nothing of its kind."""
+    told, found = trained.replay, pd.DataFrame(model.evaluation["segments"])
+    assert told["lead_id"].nunique() > 1.5 * told["partner_id"].nunique()
+    assert (found.groupby("segment")["partners"].sum() >= told["partner_id"].nunique()).all()
+    assert (found["partners"] <= told["partner_id"].nunique()).all()
+    assert found["words"].str.contains(r" forecasts for [\d,]+ partners, ").all()
+
+
 def test_rates_of_peers_are_part_of_the_blend_where_pairs_are_few(recipe, monkeypatch):
     parts = recipe.make.__self__
     assert (set(parts.learners({})), set(parts.baselines())) == ({"trees", "logistic", "peers"}, {"base_rate"})

@@ -293,6 +293,63 @@ def test_replays_are_compared_only_where_they_judge_the_same_days():
         assert (found.verdict == "no rows") == (which is None)
 
 
+def judged_by(**protocol) -> dict[str, object]:
+    """The evaluation of a model that was judged so strictly; nothing of a model from before."""
+    return {"verdict": YES, **({"protocol": protocol} if protocol else {})}
+
+
+GROUPS, EMBARGO = {"embargo_days": 0, "by_groups": 5}, {"embargo_days": 40, "by_groups": None}
+LATE = pd.Timestamp("2026-06-01", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "which"),
+    [
+        ({}, {}, "replayed"),
+        ({}, {"embargo_days": 0, "by_groups": None}, "replayed"),
+        (GROUPS, GROUPS, "replayed"),
+        (EMBARGO, EMBARGO, "replayed"),
+        (GROUPS, {}, None),
+        ({}, GROUPS, None),
+        (GROUPS, {**GROUPS, "by_groups": 2}, None),
+        (EMBARGO, {}, None),
+        ({}, EMBARGO, None),
+    ],
+)
+def test_replays_are_compared_only_where_both_are_judged_as_strictly(ours, theirs, which):
+    made = trained(evaluation=judged_by(**ours))
+    late = model(until=LATE, evaluation=judged_by(**theirs))
+    found = contest(made, FakeRegistry(late, made.replay[KEYS].assign(score=0.5)))
+    assert found.rows.get("which") == which
+    if which is None:
+        assert (found.promoted, found.verdict) == (False, "no rows")
+        assert "the backtests of both are not judged alike" in found.reason
+        assert "promote the new one by hand" in found.reason
+
+
+def test_a_replay_that_never_saw_the_partner_is_not_held_against_a_champion_that_did():
+    made = trained(evaluation=judged_by(**GROUPS))
+    found = contest(made, FakeRegistry(model(evaluation=judged_by(embargo_days=0, by_groups=None))))
+    assert (found.promoted, found.verdict) == (False, "no rows")
+    assert found.reason.startswith("rows after 2026-03-01, when the champion's training ended, do not tell: the new")
+    assert "embargo_days 0 and by_groups 5 against embargo_days 0 and no by_groups of the champion" in found.reason
+    # the other way round what the champion was judged by says nothing of what it says now
+    other = contest(trained(), FakeRegistry(model(evaluation=judged_by(**GROUPS))))
+    assert (other.rows["which"], other.verdict) == ("fresh", "better")
+    # both by groups, and nothing in common
+    alike = contest(made, FakeRegistry(model(evaluation=judged_by(**GROUPS))))
+    assert "has 0 in common, judged alike: too few to tell" in alike.reason
+
+
+def test_with_an_embargo_rows_count_as_fresh_so_many_days_later():
+    made = trained(evaluation=judged_by(**EMBARGO))
+    found = contest(made, FakeRegistry(model()))
+    assert found.rows["which"] == "fresh"
+    assert pd.Timestamp(found.rows["first"]) == pd.Timestamp("2026-05-01", tz="UTC") > ENDED + pd.Timedelta(days=40)
+    few = contest(trained(evaluation=judged_by(**EMBARGO)), FakeRegistry(model(until=LATE)))
+    assert "2026-06-01, when the champion's training ended (and the embargo of 40 days over), and the" in few.reason
+
+
 def test_without_a_column_of_the_key_there_are_no_rows_in_common():
     made = trained()
     late = model(until=pd.Timestamp("2026-06-01", tz="UTC"))

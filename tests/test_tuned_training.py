@@ -20,7 +20,7 @@ from partnerml import tasks, train
 from partnerml.config import Config
 from partnerml.dataset import Dataset, FeatureInfo
 from partnerml.errors import ConfigError, MissingExtraError
-from partnerml.models import BaseRate, BoostedTrees, Fold, LogLogistic, replay, rolling_origin
+from partnerml.models import BaseRate, BoostedTrees, Fold, Lineage, LogLogistic, replay, rolling_origin
 from partnerml.models._crossfit import GROUPS
 from partnerml.models._tuning import RANDOM_TRIALS
 from partnerml.progress import Progress
@@ -184,6 +184,17 @@ def test_other_data_is_another_study(better):
     names = {f"churn {_fingerprint(*other)}" for other in others}
     assert f"churn {_fingerprint(recipe, chosen, space)}" == found.document["study"]
     assert len(names | {found.document["study"]}) == 7
+
+
+@pytest.mark.parametrize("changed", [{"code": "0" * 12}, {"libraries": {"lightgbm": "1.0"}}, {"python": "3.99"}])
+def test_trials_of_another_program_are_not_handed_back(better, monkeypatch, changed):
+    recipe, found, _ = better
+    seen = tuple(fold for fold in recipe.folds if fold.cut.isoformat() in found.document["seen"])
+    asked = recipe, Split(seen, found.since, ()), space_of(tuple(recipe.learners()))
+    assert f"churn {_fingerprint(*asked)}" == found.document["study"]
+    other = dataclasses.replace(Lineage.here(), **changed)
+    monkeypatch.setattr(Lineage, "here", lambda: other)
+    assert f"churn {_fingerprint(*asked)}" != found.document["study"]
 
 
 def test_noise_is_not_kept_and_the_defaults_are_left_alone(tmp_path):

@@ -184,6 +184,51 @@ def test_perfect_ece_is_what_right_probabilities_show():
     assert metrics(y, np.clip(p + 0.1, 0, 1))["ece"] > simulated.p95
 
 
+def _overlapping(seed, n=300, months=8, shift=0.0):
+    """Monthly rows of partners, labelled by whether any of the next three months was quiet: right up to `shift`."""
+    generator = np.random.default_rng(seed)
+    chance = _sigmoid(generator.normal(-2.2, 1, size=n))
+    quiet = generator.random((n, months + 2)) < chance[:, None]
+    y = np.stack([quiet[:, month : month + 3].any(axis=1) for month in range(months)], axis=1)
+    p = np.repeat(1 - (1 - chance) ** 3, months)
+    return y.ravel().astype(float), _sigmoid(np.log(p / (1 - p)) + shift), np.repeat(np.arange(n), months)
+
+
+def _called_off(seeds, *, clustered=True, **world):
+    off = []
+    for seed in seeds:
+        y, p, partner = _overlapping(seed, **world)
+        given = (y, partner) if clustered else ()
+        off.append(metrics(y, p)["ece"] > perfect_ece(p, *given, n_sim=200, seed=seed).p95)
+    return np.mean(off)
+
+
+def test_rows_that_share_what_happened_do_not_make_a_right_model_one_that_is_off():
+    assert _called_off(range(40)) <= 0.15
+    assert _called_off(range(40), clustered=False) > 0.4
+    assert _called_off(range(10), shift=0.5) == 1
+
+
+def test_the_design_effect_is_that_of_the_clusters_whatever_the_order_of_the_rows():
+    y, p, partner = _overlapping(0)
+    found = perfect_ece(p, y, partner, n_sim=50)
+    assert 1.8 < found.design_effect < 3.2
+    assert found.draws == pytest.approx(perfect_ece(p, n_sim=50).draws * np.sqrt(found.design_effect))
+    order = np.random.default_rng(1).permutation(len(y))
+    assert perfect_ece(p[order], y[order], partner[order], n_sim=50).to_dict() == found.to_dict()
+    # the same rows, every one a partner of its own, each eight times over, and where nothing is left to chance
+    apart = (np.random.default_rng(2).random(len(p)) < p).astype(float)
+    assert perfect_ece(p, apart, np.arange(len(p)), n_sim=5).design_effect == pytest.approx(1, abs=0.1)
+    eight = (np.repeat(values, 8) for values in (p, apart, np.arange(len(p))))
+    assert perfect_ece(*eight, n_sim=5).design_effect == pytest.approx(8, rel=0.1)
+    assert perfect_ece([0.0, 1.0, 1.0], [0, 1, 0], ["a", "a", "b"], n_sim=5).design_effect == 1
+    curve, narrow = calibration_curve(y, p, partner), calibration_curve(y, p)
+    assert ((curve["high"] - curve["low"]) > 1.2 * (narrow["high"] - narrow["low"])).all()
+    for half in ({"y": y}, {"clusters": partner}):
+        with pytest.raises(InputError, match="give both, or neither"):
+            perfect_ece(p, **half)
+
+
 def test_calibration_curve_holds_every_row_and_the_band_of_a_perfect_model():
     y, truth, _ = _world(5000, seed=3)
     curve = calibration_curve(y, truth)
@@ -265,8 +310,8 @@ def test_evaluate_tells_of_the_calibration_what_its_parts_tell():
     p, weights = truth.round(2), np.random.default_rng(6).uniform(0, 2, size=900)
     for asked in ({}, {"weights": weights}):
         found = evaluate(y, {"model": p}, clusters, n_boot=5, seed=3, **asked)
-        assert found["perfect_ece"] == perfect_ece(p, seed=3, **asked).to_dict()
-        assert found["calibration"] == calibration_curve(y, p, seed=3, **asked).to_dict("records")
+        assert found["perfect_ece"] == perfect_ece(p, y, clusters, seed=3, **asked).to_dict()
+        assert found["calibration"] == calibration_curve(y, p, clusters, seed=3, **asked).to_dict("records")
 
 
 def test_evaluate_reports_the_model_beside_its_baselines():
@@ -364,7 +409,10 @@ def test_weights_are_counts_in_everything_that_is_reported():
     for one, other in zip(weighted["calibration"], repeated["calibration"], strict=True):
         assert (one["mean_prediction"], one["observed"]) == pytest.approx((other["mean_prediction"], other["observed"]))
     # a row that counts twice is one draw of luck, not two: the band is wider than that of rows apart
-    assert weighted["perfect_ece"]["mean"] > 1.05 * repeated["perfect_ece"]["mean"]
+    assert perfect_ece(p, weights=counts).mean > 1.05 * perfect_ece(np.repeat(p, counts)).mean
+    # and where both are rows of one partner, that is seen
+    assert repeated["perfect_ece"]["design_effect"] > 1.1 * weighted["perfect_ece"]["design_effect"]
+    assert weighted["perfect_ece"]["mean"] == pytest.approx(repeated["perfect_ece"]["mean"], rel=0.1)
     verdict = promotable(y, p, 0.4, p, clusters, weights=counts, n_boot=40)
     assert verdict.against_base_rate.to_dict() == weighted["differences"]["base_rate"]["log_loss"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import partnerml
 from partnerml.errors import InternalError
 from partnerml.models import _lineage
 from partnerml.models._lineage import LIBRARIES, Lineage, code_digest
+from partnerml.training._documents import with_lineage
 
 
 def test_lineage_names_the_program_and_what_its_arithmetic_comes_from():
@@ -37,6 +39,29 @@ def test_differences_name_both_sides():
     )
     without = dataclasses.replace(here, libraries={"numpy": np.__version__})
     assert f"lightgbm {here.libraries['lightgbm']}, not none" in here.differences(without)
+
+
+def test_a_library_of_an_extra_tells_only_of_what_was_made_with_it():
+    here = dataclasses.replace(Lineage.here(), at_hand={"optuna": "4.0"})
+    tuned = here.using("optuna")
+    assert tuned.libraries == {**here.libraries, "optuna": "4.0"}
+    assert Lineage.from_dict(tuned.to_dict()) == tuned
+    assert here.differences(Lineage.from_dict(tuned.to_dict())) == ()
+    later = dataclasses.replace(here, at_hand={"optuna": "5.0"})
+    assert later.differences(tuned) == ("optuna 5.0, not 4.0",)
+    assert dataclasses.replace(here, at_hand={}).differences(tuned) == ("optuna none, not 4.0",)
+    # models that were not tuned, and those from before
+    assert later.differences(Lineage.from_dict(here.to_dict())) == ()
+    assert dataclasses.replace(here, at_hand={}).using("optuna") == here
+
+
+def test_the_lineage_of_a_model_names_what_it_was_tuned_with():
+    version = importlib.metadata.version("optuna")
+    for trials, told in ((0, None), (3, version)):
+        lineage = with_lineage(made_up(), trials=trials, configuration={}).training["lineage"]
+        assert lineage["trials"] == trials
+        assert lineage["libraries"].get("optuna") == told
+        assert Lineage.here().differences(Lineage.from_dict(lineage)) == ()
 
 
 def test_the_code_is_that_of_the_modules_that_a_training_runs_through():

@@ -164,6 +164,13 @@ def test_step_down_never_makes_a_larger_difference_less_sure():
     assert ((p_values >= 1 / 301) & (p_values <= 1)).all()
 
 
+def test_words_call_the_clusters_what_they_are():
+    y, p, labels, owner = world(n=600, partners=200)
+    for called in ("partners", "accounts"):
+        found = segments(y, p, labels, owner, n_boot=20, **({} if called == "partners" else {"called": called}))
+        assert all(f" for {row.partners:,} {called}, " in row.words for row in found.itertuples())
+
+
 def test_labels_of_another_length_are_refused():
     y, p, labels, owner = world(n=200, partners=50)
     with pytest.raises(InputError, match="the segments of every row, 200; got 199 rows"):

@@ -25,6 +25,8 @@ from partnerml.models._metrics import (
     Ranking,
     Simulation,
     checked,
+    cluster_codes,
+    design_effect,
     gain,
     lift_name,
     metrics,
@@ -115,12 +117,7 @@ class Verdict:
 
 def _cluster_codes(clusters: ArrayLike, n: int) -> tuple[NDArray[np.intp], int]:
     """Give each row the number of its cluster, in the order of the keys."""
-    keys = np.asarray(clusters)
-    if keys.shape != (n,):
-        raise InputError(f"clusters must hold one partner a row, {n} in all; got shape {keys.shape}")
-    if pd.isna(keys).any():
-        raise InputError(f"clusters must name a partner in every row; {int(pd.isna(keys).sum())} of {n} are null")
-    known, codes = np.unique(keys, return_inverse=True)
+    codes, known = cluster_codes(clusters, n)
     if len(known) < 2:
         raise NotEnoughDataError(
             f"an interval needs rows of at least 2 partners; the {n} rows are all of {str(known[0])!r}"
@@ -364,8 +361,9 @@ def evaluate(
     dict
         ``rows`` and ``partners``; ``models``: for each name its metrics as ``{estimate, low, high}``; ``differences``:
         for each baseline and metric a `Difference` as a mapping; ``gain_curves``: for each name what each twentieth of
-        the list finds; and of the subject ``perfect_ece``, ``calibration`` (records of `calibration_curve`), ``gain``
-        (records of `gain`, with the interval of the lift) and ``scores`` (`score_counts`).
+        the list finds; and of the subject ``perfect_ece`` and ``calibration`` (records of `calibration_curve`), both
+        with chance as far as rows of one partner go together, ``gain`` (records of `gain`, with the interval of the
+        lift) and ``scores`` (`score_counts`).
         `partnerml.models._plots` draws them.
     """
     if subject not in predictions:
@@ -382,7 +380,7 @@ def evaluate(
     models = {
         name: {m: Interval(values[name][m], *_percentiles(draws[name][m])).to_dict() for m in names} for name in rows
     }
-    perfect = Simulation.of(score, weight, seed=seed)
+    perfect = Simulation.of(score, weight, seed=seed, design_effect=design_effect(label, score, weight, codes))
     return {
         "rows": len(label),
         "partners": n_clusters,

@@ -6,13 +6,14 @@ to make it again, byte for byte; `partnerml.training.rebuild` does, and says wha
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import importlib.metadata
 import importlib.resources
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from partnerml.errors import InternalError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # whose results a model is made of; the others only carry or show it
 LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn", "lightgbm", "duckdb", "ibis-framework", "pyarrow")
+# of an extra: what tuning finds hangs on it, and a model that was not tuned does not
+OPTIONAL = ("optuna",)
 # what makes no part of a model: a change there makes no other one
 _BESIDE = frozenset(
     {
@@ -53,13 +56,16 @@ class Lineage:
     python : str
         Version of Python, without the patch level.
     libraries : mapping of str to str
-        Versions of `LIBRARIES`.
+        Versions of `LIBRARIES`, and of those of `OPTIONAL` that were used.
+    at_hand : mapping of str to str
+        Versions of `OPTIONAL` as far as they are installed. Nothing hangs on them unless they are used.
     """
 
     program: str
     code: str
     python: str
     libraries: Mapping[str, str]
+    at_hand: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @classmethod
     def here(cls) -> Self:
@@ -67,11 +73,17 @@ class Lineage:
         from partnerml import __version__
 
         python = ".".join(platform.python_version_tuple()[:2])
-        return cls(__version__, code_digest(), python, {name: _version(name) for name in LIBRARIES})
+        libraries = {name: _version(name) for name in LIBRARIES}
+        return cls(__version__, code_digest(), python, libraries, dict(_installed(OPTIONAL)))
+
+    def using(self, *names: str) -> Self:
+        """Return the lineage of what was made with libraries of `OPTIONAL` too."""
+        used = {name: self.at_hand[name] for name in names if name in self.at_hand}
+        return dataclasses.replace(self, libraries={**self.libraries, **used})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {**dataclasses.asdict(self), "libraries": dict(self.libraries)}
+        return {"program": self.program, "code": self.code, "python": self.python, "libraries": dict(self.libraries)}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
@@ -81,14 +93,14 @@ class Lineage:
     def differences(self, other: Lineage) -> tuple[str, ...]:
         """Return what is not the same, in words: this one first, the other second."""
         pairs = [("partnerml", self.program, other.program), ("Python", self.python, other.python)]
-        pairs += [
-            (name, self.libraries.get(name, "none"), other.libraries.get(name, "none"))
-            for name in sorted({*self.libraries, *other.libraries})
-        ]
+        pairs += [(name, self._known(name), other._known(name)) for name in sorted({*self.libraries, *other.libraries})]
         found = [f"{name} {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs]
         if self.code != other.code:
             found.insert(0, f"code {self.code}, not {other.code}")
         return tuple(found)
+
+    def _known(self, library: str) -> str:
+        return self.libraries.get(library) or self.at_hand.get(library, "none")
 
 
 @functools.cache
@@ -108,6 +120,12 @@ def _modules(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Trave
             yield from _modules(entry, f"{prefix}{entry.name}/")
         elif entry.name.endswith(".py"):
             yield f"{prefix}{entry.name}", entry
+
+
+def _installed(libraries: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for library in libraries:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield library, importlib.metadata.version(library)
 
 
 def _version(library: str) -> str:

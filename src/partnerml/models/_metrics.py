@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float64]
 N_BINS = 10
 TOP_SHARES = (0.05, 0.1, 0.2)  # of the rows, by descending score: whom a team gets round to
 _EPSILON = float(np.finfo(np.float64).eps)
-_CELLS = 4_000_000  # of a draws x rows matrix held at once: 32 MB
+_CELLS = 1 << 18  # of a draws x rows matrix held at once: 2 MB, which stay in the cache of a processor
 _PLACES = 1e-9  # bin edges closer than this, relative to one bin, are taken as met
 
 
@@ -326,29 +326,42 @@ class PerfectEce:
         Mean and 95th percentile over the simulations.
     draws : ndarray of shape (n_sim,)
         The calibration errors, ascending.
+    design_effect : float
+        How much larger the variance of chance was taken than that of independent rows; 1 for those.
     """
 
     mean: float
     p95: float
     draws: FloatArray
+    design_effect: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Mean, percentile and number of simulations, without the draws."""
-        return {"mean": self.mean, "p95": self.p95, "n_sim": len(self.draws)}
+        """Mean, percentile, number of simulations and design effect, without the draws."""
+        return {"mean": self.mean, "p95": self.p95, "n_sim": len(self.draws), "design_effect": self.design_effect}
 
 
 def perfect_ece(
-    p: ArrayLike, *, weights: ArrayLike | None = None, n_bins: int = N_BINS, n_sim: int = 2000, seed: int = 0
+    p: ArrayLike,
+    y: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    n_bins: int = N_BINS,
+    n_sim: int = 2000,
+    seed: int = 0,
 ) -> PerfectEce:
     """Simulate the calibration error of a model whose every probability is right.
 
     Labels are drawn from the predictions, row by row and independently, and the error is computed as in `metrics`.
-    Rows of one partner at several as-of dates go together in truth, so the percentile is a strict bar.
+    Rows of one partner at several as-of dates share most of what happened, and chance goes further than with
+    independent rows: with labels and clusters, each draw is that much wider (`design_effect`).
 
     Parameters
     ----------
     p : array-like of shape (n,)
         Predicted probabilities.
+    y, clusters : array-like of shape (n,), optional
+        Labels (0 or 1) and the partner of each row, both or neither; without them, rows are taken as independent.
     weights : array-like of shape (n,), optional
         Weights of the rows.
     n_bins : int
@@ -358,8 +371,62 @@ def perfect_ece(
     seed : int
         Seed; the order of the rows does not matter.
     """
-    _, score, weight = checked(np.zeros(np.shape(p)), p, weights)
-    return Simulation.of(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed).ece()
+    if (y is None) != (clusters is None):
+        raise InputError("how far rows go together is seen in labels and clusters; give both, or neither")
+    label, score, weight = checked(np.zeros(np.shape(p)) if y is None else y, p, weights)
+    effect = _asked_effect(label, score, weight, clusters, n_bins)
+    return Simulation.of(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed, design_effect=effect).ece()
+
+
+def cluster_codes(clusters: ArrayLike, n: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Give each of n rows the number of its cluster, in the order of the keys, and return the keys."""
+    keys = np.asarray(clusters)
+    if keys.shape != (n,):
+        raise InputError(f"clusters must hold one partner a row, {n} in all; got shape {keys.shape}")
+    if pd.isna(keys).any():
+        raise InputError(f"clusters must name a partner in every row; {int(pd.isna(keys).sum())} of {n} are null")
+    known, codes = np.unique(keys, return_inverse=True)
+    return codes, known
+
+
+def design_effect(
+    label: FloatArray, score: FloatArray, weight: FloatArray, codes: NDArray[np.intp], *, n_bins: int = N_BINS
+) -> float:
+    """Return how much larger the variance of chance is than with independent rows, pooled over bins of equal mass.
+
+    The variance over clusters of the sums of residuals in a bin, without the bin's mean (which is no chance but a
+    model that is off), over what right and independent predictions give: ``sum_b sum_c e_cb^2 / sum_i w_i^2 p_i
+    (1 - p_i)`` (the design effect of Kish 1965, "Survey Sampling", for a total). At least 1: rows that go together
+    make chance no smaller.
+
+    Parameters
+    ----------
+    label, score, weight : ndarray of shape (n,)
+        Checked rows.
+    codes : ndarray of int, shape (n,)
+        Numbers of the clusters, from `cluster_codes`.
+    n_bins : int
+        Bins of equal mass.
+    """
+    # rows that tie in all of these are alike: the sums are the same to the last digit whatever the order of the rows
+    order = np.lexsort((codes, label, weight, score))
+    label, score, weight, codes = label[order], score[order], weight[order], codes[order]
+    bins = _row_bins(score, weight, n_bins)
+    off = weight * (label - score)
+    bias = _ratio(*(_by_bin(values[None, :], bins[None, :], n_bins)[0] for values in (off, weight)))
+    off -= weight * np.nan_to_num(bias)[bins]
+    sums = np.bincount(codes * n_bins + bins, weights=off)
+    independent = float((weight**2 * score * (1 - score)).sum())
+    return max(1.0, float((sums**2).sum()) / independent) if independent > 0 else 1.0
+
+
+def _asked_effect(
+    label: FloatArray, score: FloatArray, weight: FloatArray, clusters: ArrayLike | None, n_bins: int
+) -> float:
+    """Return the design effect of clusters; 1 without any."""
+    if clusters is None:
+        return 1.0
+    return design_effect(label, score, weight, cluster_codes(clusters, len(label))[0], n_bins=n_bins)
 
 
 @dataclass(frozen=True)
@@ -376,6 +443,8 @@ class Simulation:
         The bin of each.
     excess : ndarray of shape (n_sim, n_bins)
         Weight of the positives above expectation in each bin.
+    design_effect : float
+        By how much rows that go together make the variance of `excess` larger.
     """
 
     order: NDArray[np.intp]
@@ -383,12 +452,20 @@ class Simulation:
     weight: FloatArray
     bins: NDArray[np.intp]
     excess: FloatArray
+    design_effect: float = 1.0
 
     @classmethod
     def of(
-        cls, score: FloatArray, weight: FloatArray, *, n_bins: int = N_BINS, n_sim: int = 2000, seed: int = 0
+        cls,
+        score: FloatArray,
+        weight: FloatArray,
+        *,
+        n_bins: int = N_BINS,
+        n_sim: int = 2000,
+        seed: int = 0,
+        design_effect: float = 1.0,
     ) -> Simulation:
-        """Draw the labels of checked rows from their predictions."""
+        """Draw the labels of checked rows from their predictions, and let chance go as far as their clusters do."""
         order = np.lexsort((weight, score))
         score, weight = score[order], weight[order]
         generator = np.random.default_rng(seed)
@@ -399,12 +476,12 @@ class Simulation:
         for start in range(0, n_sim, step):
             drawn = generator.random((min(step, n_sim - start), len(score))) < score
             excess[start : start + step, bins[edges]] = np.add.reduceat((drawn - score) * weight, edges, axis=1)
-        return cls(order, score, weight, bins, excess)
+        return cls(order, score, weight, bins, excess * np.sqrt(design_effect), design_effect)
 
     def ece(self) -> PerfectEce:
         """Return the calibration error that chance alone shows."""
         draws = np.sort(np.abs(self.excess).sum(axis=1) / self.weight.sum())
-        return PerfectEce(float(draws.mean()), float(np.quantile(draws, 0.95)), draws)
+        return PerfectEce(float(draws.mean()), float(np.quantile(draws, 0.95)), draws, self.design_effect)
 
     def curve(self, y: FloatArray) -> pd.DataFrame:
         """Return prediction against share, as `calibration_curve` does, for labels in the order of the caller."""
@@ -441,6 +518,7 @@ def _row_bins(score: FloatArray, weight: FloatArray, n_bins: int) -> NDArray[np.
 def calibration_curve(
     y: ArrayLike,
     p: ArrayLike,
+    clusters: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
     n_bins: int = N_BINS,
@@ -448,6 +526,8 @@ def calibration_curve(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Prediction against share in bins of equal mass, with the band that a perfect model would keep to.
+
+    With the partner of each row as its cluster, the band allows for rows that go together, as `perfect_ece` does.
 
     Returns
     -------
@@ -457,4 +537,5 @@ def calibration_curve(
         bin were right. All but ``n`` are weighted.
     """
     label, score, weight = checked(y, p, weights)
-    return Simulation.of(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed).curve(label)
+    effect = _asked_effect(label, score, weight, clusters, n_bins)
+    return Simulation.of(score, weight, n_bins=n_bins, n_sim=n_sim, seed=seed, design_effect=effect).curve(label)

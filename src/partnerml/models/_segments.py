@@ -106,6 +106,7 @@ def segments(
     min_rows: int = MIN_ROWS,
     n_boot: int = 2000,
     seed: int = 0,
+    called: str = "partners",
 ) -> pd.DataFrame:
     """Evaluate a model by segment, and flag the segments that it serves worse than the rest, beyond chance.
 
@@ -116,7 +117,7 @@ def segments(
     labels : DataFrame of shape (n, n_columns)
         One text a row and kind of segment, such as `segment_labels` returns; null counts as missing.
     clusters : array-like of shape (n,)
-        The partner of each row.
+        The partner of each row, or what else its rows go together by.
     weights : array-like of shape (n,), optional
         Weights of the rows.
     alpha : float
@@ -126,16 +127,18 @@ def segments(
         together as ``(other)``, and told but not tested if they are still too few.
     n_boot, seed : int
         Number of draws, and their seed.
+    called : str
+        What the clusters are called in the words, in the plural.
 
     Returns
     -------
     DataFrame
-        One row a segment, by column and descending number of rows: ``segment``, ``value``, ``rows``, ``partners``,
-        ``base_rate``, ``mean_prediction``, ``log_loss``, ``ece``; ``bias`` (mean prediction - base rate),
-        ``excess_loss`` (log loss - what the forecasts expect of it) and ``auc``, each with ``_low`` and ``_high``, its
-        95 % interval; ``p_bias``, ``p_excess_loss`` and ``p_auc``, adjusted p-values against the rest (null if not
-        tested); ``flag`` (empty, or of ``forecast too high``, ``forecast too low``, ``surer than right`` and
-        ``told apart worse``, joined by ``;``) and ``words``.
+        One row a segment, by column and descending number of rows: ``segment``, ``value``, ``rows``, ``partners``
+        (clusters, whatever they are called), ``base_rate``, ``mean_prediction``, ``log_loss``, ``ece``; ``bias`` (mean
+        prediction - base rate), ``excess_loss`` (log loss - what the forecasts expect of it) and ``auc``, each with
+        ``_low`` and ``_high``, its 95 % interval; ``p_bias``, ``p_excess_loss`` and ``p_auc``, adjusted p-values
+        against the rest (null if not tested); ``flag`` (empty, or of ``forecast too high``, ``forecast too low``,
+        ``surer than right`` and ``told apart worse``, joined by ``;``) and ``words``.
     """
     label, score, weight = checked(y, p, weights)
     if len(labels) != len(label):
@@ -156,7 +159,7 @@ def segments(
         row |= {f"p_{name}": value for name, value in zip(_TESTS, p_of_tests, strict=True)}
         rest = sums.bias(~parts[place].rows)[0] if place in found else 0.0
         flags = _flags(row, rest, alpha)
-        row |= {"flag": "; ".join(flags), "words": _words(row, flags, tested=place in found, alpha=alpha)}
+        row |= {"flag": "; ".join(flags), "words": _words(row, flags, called, tested=place in found, alpha=alpha)}
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
@@ -322,9 +325,9 @@ def _flags(row: Mapping[str, Any], rest: float, alpha: float) -> list[str]:
     return flags
 
 
-def _words(row: Mapping[str, Any], flags: Sequence[str], *, tested: bool, alpha: float) -> str:
+def _words(row: Mapping[str, Any], flags: Sequence[str], called: str, *, tested: bool, alpha: float) -> str:
     said = (
-        f"{row['segment']} {row['value']}: {row['rows']:,} forecasts for {row['partners']:,} partners, "
+        f"{row['segment']} {row['value']}: {row['rows']:,} forecasts for {row['partners']:,} {called}, "
         f"{100 * float(str(row['mean_prediction'])):.1f} % forecast and {100 * float(str(row['base_rate'])):.1f} % "
         "came true"
     )

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _SHOWN_DRIVERS = 12
 _SHOWN_SEGMENTS = 12
 _NAMED = 5
+_NONE_WORSE = "No segment is served worse than the rest, beyond chance."
+_NONE_TESTED = "No segment is large enough, beside a rest that is, to tell whether it is served worse."
+# of what a training asks its backtest
+_ASKED_LATE = (
+    "What is decided so is decided once, by what is known now of the latest origins, which the figures above are of "
+    "too: a choice that was lucky there makes them look a little better than they are."
+)
 # what a training asks its backtest
 _DECISIONS: Mapping[str, str] = {
     "immature": "Rows whose outcome is not known yet",
@@ -48,7 +55,7 @@ def quality(model: Model) -> Section | None:
         )
     heads = ["Prediction by", *(METRICS[metric] for metric in shown), "Log loss, beside it"]
     blocks.append(Table(heads, rows, ours=0))
-    blocks += [Text(sentence) for sentence in _sentences(evaluation, words_of(model).happened)]
+    blocks += [Text(sentence) for sentence in _sentences(model)]
     return Section("How good it is", blocks)
 
 
@@ -74,15 +81,12 @@ def _against(evaluation: Mapping[str, Any], name: str) -> str:
     return "better" if difference["low"] > 0 else "not distinguishable"
 
 
-def _sentences(evaluation: Mapping[str, Any], happened: str) -> Iterator[str]:
+def _sentences(model: Model) -> Iterator[str]:
+    evaluation, happened = model.evaluation, words_of(model).happened
     ece = evaluation["models"]["model"].get("ece") or {}
     perfect = evaluation.get("perfect_ece") or {}
     if ece.get("estimate") is not None and perfect.get("p95") is not None:
-        held = "no more than chance" if ece["estimate"] <= perfect["p95"] else "more than chance: scores are off"
-        yield (
-            f"A perfectly calibrated model would show a calibration error of {perfect['mean']:.3f} on so many rows, "
-            f"and of up to {perfect['p95']:.3f} in 95 of 100 cases; this one shows {ece['estimate']:.3f}, {held}."
-        )
+        yield _against_chance(float(ece["estimate"]), perfect, clusters(model))
     for entry in evaluation.get("gain") or []:
         if abs(entry["share"] - 0.1) < 1e-9 and entry.get("gain") is not None:
             yield (
@@ -94,6 +98,22 @@ def _sentences(evaluation: Mapping[str, Any], happened: str) -> Iterator[str]:
             "The history was too short to replay how the components are weighted and calibrated: they are blended "
             "equally and not calibrated."
         )
+
+
+def _against_chance(ece: float, perfect: Mapping[str, Any], owners: str) -> str:
+    """Hold a calibration error against that of a perfect model; models from before took rows as independent."""
+    effect = perfect.get("design_effect")
+    if effect is None:
+        rows = f", if rows of the same {owners} were independent"
+        beyond = "more than that, and that they go together may be why"
+    else:
+        times = f"{float(effect):.1f} times the variance of as many independent rows"
+        rows, beyond = f", as rows of the same {owners} go together ({times})", "more than chance: scores are off"
+    return (
+        f"A perfectly calibrated model would show a calibration error of {perfect['mean']:.3f} on so many rows, and of "
+        f"up to {perfect['p95']:.3f} in 95 of 100 cases{rows}; this one shows {ece:.3f}, "
+        f"{'no more than chance' if ece <= perfect['p95'] else beyond}."
+    )
 
 
 def calibration(model: Model, *, drawn: bool) -> Section | None:
@@ -168,7 +188,7 @@ def segments(model: Model) -> Section | None:
     if not found:
         return None
     flagged = [str(entry["words"]) for entry in found if entry.get("flag")]
-    told = flagged or ["No segment is served worse than the rest, beyond chance."]
+    told = flagged or [_NONE_WORSE if any(map(_tested, found)) else _NONE_TESTED]
     largest = sorted(found, key=lambda entry: -int(entry["rows"]))[:_SHOWN_SEGMENTS]
     shown = [entry for entry in found if entry.get("flag") or entry in largest]
     rows = [
@@ -188,6 +208,11 @@ def segments(model: Model) -> Section | None:
     left = len(found) - len(shown)
     more: list[Block] = [Text(f"{left} smaller segments without a flag are not shown.", True)] if left else []
     return Section("Segments", [Bullets(told), Table(heads, rows, words=2), *more])
+
+
+def _tested(segment: Mapping[str, Any]) -> bool:
+    value = segment.get("p_bias")
+    return value is not None and math.isfinite(value)
 
 
 def drivers(model: Model) -> Section | None:
@@ -253,6 +278,8 @@ def findings(model: Model) -> Section | None:
                 f"Weights by propensity ({decision['source']}) would leave {whole(decision['effective'])} of "
                 f"{whole(decision['rows'])} rows in effect."
             )
+    if any((evaluation.get(name) or {}).get("difference") for name in _DECISIONS):
+        said.append(_ASKED_LATE)
     apart = (model.documents.get("win_rates") or {}).get("without_overlap") or {}
     if apart.get("number"):
         said.append(

@@ -4,6 +4,10 @@ The champion must not have learnt from the rows that it is judged on. Rows whose
 `until` are safe: it has seen nothing of what came after them. The new model speaks there by its replay, fitted at each
 origin on what was known then; so neither has seen an outcome. A champion that was trained a short while ago has no such
 rows yet: there the two recipes are compared, by the replays of both, on the rows that both have.
+
+Either is fair only where both know as much. A replay by groups knows nothing of the partner that it speaks of, and one
+with an embargo nothing of the last days: the champion as it was fitted knows both, and so does a replay of another
+protocol.
 """
 
 from __future__ import annotations
@@ -80,28 +84,68 @@ def _against(
         raise _NotComparableError("rows without time leave nothing to compare with the champion on")
     seed = int(trained.model.training["seed"])
     ended = pd.Timestamp(champion.training["until"])
-    fresh = replay[(replay["as_of"] >= ended).to_numpy()]
+    fresh = _fresh(trained, ended)
     if enough(fresh["y"]):
         rows = fresh.assign(champion=_scores(eco, champion, trained, fresh, until=until))
         return decide(_sorted(rows), model=trained.model, champion=champion, which="fresh", seed=seed)
     rows = _common(trained, champion, registry.table(current, REPLAY))
     if enough(rows["y"]):
         return decide(_sorted(rows), model=trained.model, champion=champion, which="replayed", seed=seed)
-    words = (
-        f"{len(fresh)} rows with a known label lie after {ended:%Y-%m-%d}, when the champion's training ended, and its "
-        f"own backtest has {len(rows)} in common, judged alike: too few to tell who is better. Train again when more "
-        "labels are mature"
-    )
+    words = _why_open(trained.model, champion, fresh=len(fresh), common=len(rows))
     return Contest(False, "no rows", words, champion.version)
 
 
+def _fresh(trained: Trained, ended: pd.Timestamp) -> pd.DataFrame:
+    """Return the rows that the champion has not learnt from; none where the replay knows nothing of their partners.
+
+    With an embargo a replay has seen as much as a champion whose training ended so many days earlier.
+    """
+    days, groups = _protocol(trained.model)
+    if groups is not None:
+        return trained.replay.iloc[:0]
+    return trained.replay[(trained.replay["as_of"] >= ended + pd.Timedelta(days=days)).to_numpy()]
+
+
 def _common(trained: Trained, champion: Model, said: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the rows of both replays with what each says; none where the champion's was judged at another horizon."""
+    """Return the rows of both replays with what each says; none where the champion's was judged in another way."""
     keys = _keys(trained.model)
     alike = _judged_days(champion) == _judged_days(trained.model)
+    alike = alike and _protocol(champion) == _protocol(trained.model)
     if said is None or not alike or not {*keys, "score"} <= set(said.columns):
         return trained.replay.iloc[:0]
     return trained.replay.merge(said[[*keys, "score"]].rename(columns={"score": "champion"}), on=keys, how="inner")
+
+
+def _protocol(model: Model) -> tuple[float, int | None]:
+    """Return how strictly a model was judged: the days of its embargo and the number of its groups."""
+    # models from before either could be asked for tell neither
+    told = model.evaluation.get("protocol") or {}
+    groups = told.get("by_groups")
+    return float(told.get("embargo_days") or 0), None if groups is None else int(groups)
+
+
+def _why_open(model: Model, champion: Model, *, fresh: int, common: int) -> str:
+    """Return in words why nobody can tell which of two models is better, and what to do about it."""
+    ours, theirs = _protocol(model), _protocol(champion)
+    days, groups = ours
+    late = f"after {pd.Timestamp(champion.training['until']):%Y-%m-%d}, when the champion's training ended"
+    if groups is not None:
+        told = f"rows {late}, do not tell: the new model was judged by_groups {groups}, without the partner of a row"
+    else:
+        apart = f" (and the embargo of {days:g} days over)" if days else ""
+        told = f"{fresh} rows with a known label lie {late}{apart}"
+    if ours == theirs:
+        few = f"its own backtest has {common} in common, judged alike: too few to tell who is better"
+        return f"{told}, and {few}. Train again when more labels are mature"
+    apart = f"{_in_words(*ours)} against {_in_words(*theirs)} of the champion"
+    return (
+        f"{told}, and the backtests of both are not judged alike ({apart}): nobody can tell who is better. Train with "
+        "the champion's evaluation, or promote the new one by hand"
+    )
+
+
+def _in_words(days: float, groups: int | None) -> str:
+    return f"embargo_days {days:g} and {'no by_groups' if groups is None else f'by_groups {groups}'}"
 
 
 def _keys(model: Model) -> list[str]:

@@ -100,5 +100,6 @@ def with_lineage(model: Model, *, trials: int, configuration: Mapping[str, Any])
     """
     from partnerml.models import Lineage
 
-    lineage = {**Lineage.here().to_dict(), "trials": trials, "configuration": dict(configuration)}
+    here = Lineage.here().using("optuna") if trials else Lineage.here()
+    lineage = {**here.to_dict(), "trials": trials, "configuration": dict(configuration)}
     return dataclasses.replace(model, training={**model.training, "lineage": lineage})

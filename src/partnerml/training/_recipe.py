@@ -191,6 +191,11 @@ class Recipe:
         """From the last row of a fold until it may help to choose, calibrate and tune, the embargo included."""
         return pd.Timedelta((self.gap if self.maturity is None else self.maturity) + self.embargo)
 
+    @property
+    def owner(self) -> str:
+        """The key column of whom a row is about: the partner where it has one, be it one of several of a lead."""
+        return "partner_id" if "partner_id" in self.data.keys else self.cluster
+
     def learners(self) -> Mapping[str, Maker]:
         """How the components of the blend are fitted."""
         return self.make(self.settings)
@@ -232,8 +237,7 @@ class Recipe:
 
         if self.by_groups is None:
             return folds
-        owner = self.data.keys["partner_id" if "partner_id" in self.data.keys else self.cluster]
-        return by_groups(folds, owner, n_groups=self.by_groups, seed=self.seed)
+        return by_groups(folds, self.data.keys[self.owner], n_groups=self.by_groups, seed=self.seed)
 
     def model(self, choice: Choice, evaluation: Mapping[str, Any]) -> Model:
         """Fit the chosen components on all rows and put the model together."""
@@ -309,10 +313,13 @@ class Recipe:
         from partnerml.models import segment_labels, segments
 
         labels = segment_labels(self.data).iloc[replay["row"]].reset_index(drop=True)
-        if labels.empty:
+        # a segment of many leads may be one partner, whose leads go together: nothing is said of its kind by that
+        owner = self.data.keys[self.owner].iloc[replay["row"]].reset_index(drop=True)
+        if labels.empty or owner.nunique() < 2:
             return []
-        y, score, cluster, weight = (replay[name] for name in ("y", "score", "cluster", "weight"))
-        return segments(y, score, labels, cluster, weights=weight, seed=self.seed).to_dict("records")
+        y, score, weight = (replay[name] for name in ("y", "score", "weight"))
+        called = f"{self.owner.removesuffix('_id')}s"
+        return segments(y, score, labels, owner, weights=weight, seed=self.seed, called=called).to_dict("records")
 
     def facts(self) -> dict[str, Any]:
         """Return what a reader of the model asks: until when, on what, how."""

@@ -278,12 +278,12 @@ def _difference(
 
 
 def _fingerprint(recipe: Recipe, chosen: Split, space: Sequence[Parameter]) -> str:
-    """Return what makes a search another one: data, task, origins, space, seed and versions."""
-    from partnerml import __version__
-    from partnerml.models import optuna_module
+    """Return what makes a search another one: data, task, origins, space, seed and the program with its libraries."""
+    from partnerml.models import Lineage
 
     facts = {
-        "versions": [__version__, optuna_module().__version__],
+        # trials of other code would be handed back under a lineage that names this one
+        "program": Lineage.here().using("optuna").to_dict(),
         "task": recipe.task.to_dict(),
         "data": recipe.data.fingerprint,
         "columns": list(recipe.columns),
