@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from tests.routing.made_up import snapshot
 
 from partnerml.cli import app
+from partnerml.config import CurrencyConfig
 from partnerml.routing import Ledger, Router
 from partnerml.routing._snapshot_files import publish_current
 
@@ -100,6 +101,20 @@ def test_leads_become_decisions_with_the_columns_of_the_contract(config):
         f"decisions: {out}",
     ):
         assert words in " ".join(done.stdout.split())
+
+
+def test_leads_in_a_currency_without_a_rate_are_set_aside(config):
+    publish_world(config, currency=CurrencyConfig(to="EUR", rates={"JPY": 0.006}))
+    rows = [a_lead(1, amount=2000), a_lead(2, amount=2000, currency="JPY"), a_lead(3, amount=2000, currency="CHF")]
+    file, out = leads(config.parent, rows), config.parent / "decisions.csv"
+    most = ("--set", "validation.max_rejected=0.5")
+    for mode in ("online", "batch"):
+        found = told("route", "-c", config, "--leads", file, "--out", out, *NOW, *most, "--mode", mode, "--dry-run")
+        assert (found["set_aside"], found["statuses"]) == (1, {"assigned": 2})
+        # p3 takes deals of 1,000 and more
+        assert pd.read_csv(out)["partner_id"].tolist() == ["p3", "p1"]
+        (aside,) = pd.read_csv(found["rejects"])["reason"]
+        assert aside.startswith("lead 'l3': its amount is in CHF, and amounts here are in EUR; name the rate in data.")
 
 
 def test_the_same_again_is_the_same_file(config):
@@ -350,16 +365,18 @@ def test_answers(config, routed):
 
 def test_overdue_offers_expire(config, routed):
     nothing = partnerml("expire", "-c", config, *LATER)
-    assert "no offer is overdue" in nothing.stdout
+    assert "no offer is overdue, and no lead waits that can go on" in nothing.stdout
     # by then the snapshot is too old to choose by
     (waits,) = told("expire", "-c", config, "--now", "2026-06-05")["decisions"]
     assert (waits["status"], waits["partner_id"]) == ("fallback", None)
     assert "routing.max_snapshot_age allows 36" in waits["why"]
     publish_world(config, as_of=dt.datetime(2026, 6, 5, tzinfo=dt.UTC))
-    moved = told("expire", "-c", config, "--now", "2026-06-05")["decisions"]
-    assert [decision["partner_id"] for decision in moved] == ["p2"]
-    again = partnerml("expire", "-c", config, "--now", "2026-06-12")
-    assert "where the leads stand now" in again.stdout
+    # its offer had expired before
+    moved = partnerml("expire", "-c", config, "--now", "2026-06-05")
+    assert "1 lead goes on; where it stands now" in moved.stdout
+    assert "Firm 2 (p2)" in moved.stdout
+    (again,) = told("expire", "-c", config, "--now", "2026-06-12")["decisions"]
+    assert again["lead_id"] == "l1"
 
 
 def test_a_person_decides_otherwise(config, routed):

@@ -34,6 +34,20 @@ def test_what_is_no_moment_is_refused_by_name(wrong):
         moment(wrong, name="until")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "9999-12-31T23:59:59-05:00",
+        "0001-01-01T00:00+02:00",
+        dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-5))),
+        pd.NaT,
+    ],
+)
+def test_what_is_beyond_the_ends_of_the_calendar_is_refused_by_name(wrong):
+    with pytest.raises(ConfigError, match=r"until must be a date or a timestamp such as .* in the years 1 to 9999"):
+        moment(wrong, name="until")
+
+
 def test_midnight():
     assert is_midnight(moment("2026-06-01"))
     assert not is_midnight(moment("2026-06-01T00:00:01"))

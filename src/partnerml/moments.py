@@ -24,7 +24,7 @@ def moment(value: Moment, *, name: str = "as_of") -> dt.datetime:
     Raises
     ------
     ConfigError
-        If it is neither.
+        If it is neither, or lies beyond the ends of the calendar in UTC.
 
     Examples
     --------
@@ -34,12 +34,21 @@ def moment(value: Moment, *, name: str = "as_of") -> dt.datetime:
     if isinstance(value, str):
         value = _parsed(value, name)
     if isinstance(value, dt.datetime):
-        # a pandas Timestamp is a datetime too; plain datetimes keep what follows simple
-        plain = dt.datetime.combine(value.date(), value.time(), tzinfo=value.tzinfo)
-        return plain.replace(tzinfo=dt.UTC) if plain.tzinfo is None else plain.astimezone(dt.UTC)
+        return _in_utc(value, name)
     if isinstance(value, dt.date):
         return dt.datetime.combine(value, dt.time(), tzinfo=dt.UTC)
     raise ConfigError(f"{name} must be a date or a timestamp such as 2026-06-01; got {value!r}")
+
+
+def _in_utc(value: dt.datetime, name: str) -> dt.datetime:
+    try:
+        # a pandas Timestamp is a datetime too; plain datetimes keep what follows simple
+        plain = dt.datetime.combine(value.date(), value.time(), tzinfo=value.tzinfo)
+        return plain.replace(tzinfo=dt.UTC) if plain.tzinfo is None else plain.astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:  # pandas' NaT is a datetime as well
+        raise ConfigError(
+            f"{name} must be a date or a timestamp such as 2026-06-01, in the years 1 to 9999 of UTC; got {value}"
+        ) from error
 
 
 def _parsed(text: str, name: str) -> dt.datetime:

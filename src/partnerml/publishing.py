@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from partnerml.config import Config
+    from partnerml.config import Config, CurrencyConfig
     from partnerml.ecosystem import Ecosystem
     from partnerml.models import Model, Registered, Registry
     from partnerml.pairs import PartnerFacts
@@ -157,6 +157,7 @@ def snapshot_of(
             known=known,
             config=eco.config.routing,
             versions=versions | {"model_version": model.version},
+            currency=_currency(eco),
         )
 
 
@@ -208,6 +209,20 @@ def _features(eco: Ecosystem, model: Model, known: PartnerFacts, at: dt.datetime
     built = features.build_rows(eco, keys, catalogue=catalogue.only(chosen))
     place = pd.Index(built.keys["partner_id"]).get_indexer(keys["partner_id"])
     return built.X.take(place).reset_index(drop=True)
+
+
+def _currency(eco: Ecosystem) -> CurrencyConfig | None:
+    """Return the currency of all amounts, and the rates of others; None where the tables name none."""
+    from partnerml.config import CurrencyConfig
+
+    if eco.config.data.currency is not None:
+        return eco.config.data.currency
+    found: set[str] = set()
+    for table in (eco.table(name) for name in ("deals", "leads") if eco.has(name, "amount", "currency")):
+        named = table.filter(table.amount.notnull() & table.currency.notnull())  # noqa: PD004 (Ibis columns)
+        found |= set(eco.backend.to_pyarrow(named.select("currency").distinct())["currency"].to_pylist())
+    # several without rates are refused before
+    return CurrencyConfig(to=found.pop()) if len(found) == 1 else None
 
 
 def _table(eco: Ecosystem, name: str) -> pa.Table | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from partnerml.config import RoutingConfig
+from partnerml.config import CurrencyConfig, RoutingConfig
 from partnerml.routing._scorer import CallableScorer
 from partnerml.routing._snapshot import Snapshot
 
@@ -28,6 +28,7 @@ def snapshot(
     prices: Mapping[str, float] | None = None,
     config: Mapping[str, Any] | RoutingConfig | None = None,
     as_of: dt.datetime = AS_OF,
+    currency: CurrencyConfig | None = None,
 ) -> Snapshot:
     """Return a snapshot.
 
@@ -63,6 +64,7 @@ def snapshot(
         scorer=scorer(p, ids),
         prices=None if prices is None else [prices.get(partner, 0.0) for partner in ids],
         config=RoutingConfig.model_validate(config) if isinstance(config, dict) else config,
+        currency=currency,
     )
 
 

@@ -44,3 +44,12 @@ def test_the_window_begins_when_a_lead_was_entered(router):
 def test_a_dry_run_of_a_backlog_says_the_same(router):
     rows = [lead("l1"), lead("l2")]
     assert [d.status for d in router.dry_run(rows, now=NOW)] == ["assigned", "duplicate"]
+
+
+def test_a_lead_of_the_far_future_keeps_its_company_no_longer_than_others(router):
+    """One digit that is wrong in a moment is not to cost a company its leads for decades."""
+    router.route(lead("l1", created_at=NOW.replace(year=2062)), now=NOW)
+    for days, status in ((89, "duplicate"), (91, "assigned")):
+        later = NOW + dt.timedelta(days=days)
+        (would,) = router.dry_run([lead("l2", created_at=later)], now=later)
+        assert would.status == status

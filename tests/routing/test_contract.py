@@ -1,14 +1,16 @@
 """What contract 7 promises at the edges: where an answer, a deadline, a batch, a forgotten lead and a race meet."""
 
+import dataclasses
 import datetime as dt
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
 from tests.routing.made_up import AS_OF, snapshot
 
 from partnerml.errors import ConfigError, DataError, InputError
-from partnerml.routing import Router, Snapshot
+from partnerml.routing import Router, Snapshot, _precedence
 from partnerml.routing import _in_use as module
 from partnerml.routing._database import Database
 from partnerml.routing._decide import ranked
@@ -331,3 +333,40 @@ def test_an_override_names_the_model_of_its_own_snapshot():
         router._in_use.opened = Opened.of(snapshot(4))
         given = router.override("l1", "p2", by="Ada", reason="so", now=NOW)
         assert (given.snapshot_id, given.model_version) == (router.snapshot.id, "rates")
+
+
+def test_a_partner_without_a_limit_has_used_none_of_it_and_such_partners_take_turns():
+    """By hand: of equals the smallest share of the leads that may be open, then the fewest open leads."""
+    limits = {"p0": 10, "p1": None, "p2": None, "p3": 2}
+    rows = [{"partner_id": name, "max_open_leads": limit} for name, limit in limits.items()]
+    with Router.open(snapshot(rows, p=dict.fromkeys(limits, 0.5))) as router:
+        held, decided = Counter(), []
+        for number in range(40):
+            decision = router.route(lead(number), now=NOW)
+            used = {name: (held[name] / limit if limit else 0.0, held[name]) for name, limit in limits.items()}
+            assert used[decision.partner_id] == min(used.values())
+            held[decision.partner_id] += 1
+            decided.append(decision)
+        # those with a limit have a lead each, since then all go to the others
+        assert (held["p0"], held["p3"]) == (1, 1)
+        assert abs(held["p1"] - held["p2"]) <= 1
+        for decision in decided:
+            assert router.replay(decision.decision_id) == decision
+
+
+def test_what_ties_and_tables_decided_in_earlier_versions_is_made_again_as_it_was(monkeypatch):
+    rows = [{"max_open_leads": 10}, {}]
+    assignments = [{"lead_id": "l9", "partner_id": "p0", "assigned_at": AS_OF, "response": "accepted"}]
+    tables = {"assignments": [{**row, "outcome": "open"} for row in assignments]}
+    with Router.open(snapshot(rows, p={"p0": 0.5, "p1": 0.5}, **tables)) as router:
+        opened = router._in_use.opened
+        former = dataclasses.replace(opened, way=dataclasses.replace(opened.way, formerly=True))
+        monkeypatch.setattr(router._in_use, "opened", former)
+        monkeypatch.setattr(_precedence, "_held", lambda situation: None)
+        decided = [router.route(lead(number), now=NOW) for number in (0, 1, 2, 9)]
+        monkeypatch.undo()
+        # one open lead of two partners was more than a tenth
+        assert [decision.partner_id for decision in decided[1:]] == ["p0"] * 3
+        for decision in decided:
+            assert router.replay(decision.decision_id) == decision
+        assert router.route(lead(3), now=NOW).partner_id == "p1"

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from tests.routing.made_up import AS_OF, snapshot
 
 from partnerml.routing import Router
+from partnerml.routing._lead import Lead
 from partnerml.routing._ledger import Ledger
 from partnerml.routing._snapshot import Snapshot
+from partnerml.routing._standing import follow
 
 NOW = AS_OF + dt.timedelta(hours=9)
 BEFORE = AS_OF - dt.timedelta(days=20)
@@ -81,14 +83,111 @@ def test_where_nothing_tells_how_leads_end_none_is_held():
     assert snapshot(3, assignments=[assigned("a", "p0", outcome=None), assigned("b", "p0", None, None)]).held == []
 
 
-def test_a_lead_that_the_ledger_gives_to_another_is_counted_once(ledger_url):
+def test_a_lead_that_a_partner_has_stays_with_it_and_is_counted_once(ledger_url):
     with Router.open(world(), ledger=ledger_url) as router:
+        assert router.rank(lead("old0"), now=NOW).partner_id.tolist() == ["p0"]
+        (failed,) = router.why_not(lead("old0"), "p1", now=NOW)
+        assert (failed.rule, failed.evidence) == (
+            "existing_owner",
+            "partner p0 has the lead already (table assignments)",
+        )
+        (would,) = router.dry_run([lead("old0")], now=NOW)
         decision = router.route(lead("old0"), now=NOW)
-        assert decision.partner_id == "p1"
-        # its former partner has room again
+        assert would == decision
+        assert (decision.status, decision.partner_id) == ("existing_owner", "p0")
+        assert decision.evidence == {"by": "lead", "lead_id": "old0"}
+        assert router.ledger.offer(decision.offer_id).status == "accepted"
+        assert router.replay(decision.decision_id) == decision
+        # it is the ledger's now, and p0 is as full as it was
+        _check_open_leads(router)
+        assert router.rank(lead(), now=NOW).partner_id.tolist() == ["p1", "p2"]
+        # the former partner has room again
+        assert router.override("old0", "p1", by="Ada", reason="so", now=NOW).partner_id == "p1"
         assert router.route(lead(), now=NOW).partner_id == "p0"
         assert router.route(lead("l2"), now=NOW).partner_id == "p1"
+        _check_open_leads(router)
         assert router.ledger.audit() == []
+
+
+def test_what_others_are_told_of_a_lead_that_a_partner_has_names_nobody():
+    with Router.open(world()) as router:
+        (failed,) = router.why_not(lead("old0"), "p1", now=NOW, audience="partner")
+        assert failed.evidence == "the lead is with a partner already"
+        router.route(lead("old0"), now=NOW)
+        assert router.for_partner("old0", "p1")["failed"]["evidence"] == "the lead is with a partner already"
+
+
+def test_a_lead_that_its_partner_gives_back_goes_on_to_others(ledger_url):
+    with Router.open(world(), ledger=ledger_url) as router:
+        first = router.route(lead("old0"), now=NOW)
+        following = router.withdraw(first.offer_id, now=NOW)
+        assert (following.status, following.partner_id) == ("assigned", "p1")
+        assert router.replay(following.decision_id) == following
+
+
+def test_who_has_a_lead_goes_before_duplicates_deals_and_owners():
+    acme = {"account_id": "a1", "domain": "acme.example"}
+    tables = {
+        "leads": [{"lead_id": "other", "created_at": BEFORE, **acme}],
+        "deals": [{"deal_id": "d1", "partner_id": "p1", "registered_at": BEFORE, "lead_id": "old0"}],
+        "accounts": [{"account_id": "a1", "owner_partner_id": "p2"}],
+    }
+    tables["deals"][0] |= {"outcome": "open", "registration_status": "approved"}
+    with Router.open(world((("old0", "p0"), ("other", "p1")), **tables)) as router:
+        assert router.route({**lead("old0"), **acme}, now=NOW).partner_id == "p0"
+        # of the others nobody has one yet
+        assert router.route({**lead("l1"), **acme}, now=NOW).status == "duplicate"
+
+
+def test_a_partner_that_has_left_has_no_lead_any_more():
+    rows = [assigned("old0", "p0"), assigned("old1", "p0"), assigned("old1", "p2")]
+    partners = [{"left_at": AS_OF}, {}, {}]
+    with Router.open(snapshot(partners, p=P, assignments=rows)) as router:
+        assert router.route(lead("old0"), now=NOW).status == "assigned"
+        assert router.route(lead("old1"), now=NOW).partner_id == "p2"
+
+
+def test_a_lead_that_waited_for_a_snapshot_stays_with_its_partner():
+    late = NOW + dt.timedelta(days=3)
+    with Router.open(world((("old0", "p0"),), limit=1)) as router:
+        waits = router._in_use.opened.decide
+        with router.ledger.turn("old0", moment=late) as turn:
+            asked = Lead.of(lead("old0"))
+            outcome = waits(router._in_use.opened.situation_in(turn, asked), number=0, credit={})
+            assert follow(turn, router._in_use.opened, asked, outcome=outcome).waits
+        router._in_use.opened = type(router._in_use.opened).of(world((("old0", "p0"),), as_of=late))
+        (decision,) = router.expire(now=late)
+        assert (decision.status, decision.partner_id) == ("existing_owner", "p0")
+
+
+def test_a_batch_leaves_leads_with_the_partners_that_have_them(ledger_url):
+    pytest.importorskip("numba")
+    leads = [lead("old1"), *(lead(f"l{number}") for number in range(3)), lead("old0")]
+    with Router.open(world(), ledger=ledger_url) as router:
+        would = router.assign(leads, now=NOW, dry_run=True).decisions
+        found = router.assign(leads, now=NOW).decisions
+        assert [decision.partner_id for decision in would] == [decision.partner_id for decision in found]
+        assert [found[place].status for place in (0, 4)] == ["existing_owner", "existing_owner"]
+        assert Counter(decision.partner_id for decision in found) == {"p0": 2, "p1": 2, "p2": 1}
+        _check_open_leads(router)
+        for decision in found:
+            assert router.replay(decision.decision_id) == decision
+
+
+def test_a_day_made_anew_knows_who_had_its_leads_and_nothing_that_came_after():
+    day = dt.timedelta(days=1)
+    with Router.open(world(limit=3)) as router:
+        for name in ("old0", "l1", "l2"):
+            router.route(lead(name), now=NOW)
+        was = router.ledger.offers()
+        assert [offer.partner_id for offer in was] == ["p0", "p0", "p1"]
+        # the next night's tables tell of them all
+        held = [("old1", "p0"), *((offer.lead_id, offer.partner_id) for offer in was)]
+        router._in_use.opened = type(router._in_use.opened).of(world(held, limit=3, as_of=AS_OF + day))
+        found = router.simulate(AS_OF)
+        assert found["published_status"].tolist() == ["existing_owner", "assigned", "assigned"]
+        assert found["published_partner_id"].tolist() == ["p0", "p0", "p1"]
+        assert found["would_partner_id"].tolist() == ["p0", "p0", "p1"]
 
 
 def test_what_the_ledger_exported_is_not_counted_twice(ledger_url):

@@ -1,7 +1,9 @@
 """Business hours against a walk over quarters of an hour, and what the calendars of zones and countries do."""
 
 import datetime as dt
+import threading
 import zoneinfo
+from concurrent.futures import ThreadPoolExecutor
 
 import holidays
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from partnerml.config._routing import HoursConfig
 from partnerml.errors import ConfigError, DataError
+from partnerml.routing import _hours
 from partnerml.routing._hours import (
     business_time,
     check_hours,
@@ -148,3 +151,29 @@ def test_a_zone_that_nobody_knows_is_refused_by_name():
 def test_a_calendar_without_enough_time_is_refused():
     with pytest.raises(ConfigError, match="not enough working time in ten years"):
         deadline(NINE_TO_FIVE, "UTC", None, dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.timedelta(days=10_000))
+
+
+class SlowCalendar:
+    """Works out a year when it is asked for it, as those of `holidays` do: it has the year before it has its days."""
+
+    def __init__(self):
+        self.years, self.days, self.begun = set(), set(), threading.Event()
+
+    def __contains__(self, date):
+        if date.year not in self.years:
+            self.years.add(date.year)
+            self.begun.set()
+            threading.Event().wait(0.2)
+            self.days.add(dt.date(date.year, 12, 25))
+        return date in self.days
+
+
+def test_a_thread_that_asks_while_another_fills_the_calendar_sees_all_holidays(monkeypatch):
+    calendar = SlowCalendar()
+    monkeypatch.setattr(_hours, "_calendar", lambda place: calendar)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(_hours._is_holiday, "nowhere", dt.date(2031, 12, 24))
+        assert calendar.begun.wait(10)
+        # what is answered is kept, so that a wrong answer would stay
+        assert _hours._is_holiday("nowhere", dt.date(2031, 12, 25))
+        assert not first.result()

@@ -314,7 +314,7 @@ def test_a_server_that_is_not_there_is_told_without_its_password(tmp_path):
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     text = tmp_path / "text.db"
     text.write_text("no database, but a text that is long enough to be taken for one" * 20)
-    with pytest.raises((SourceError, InternalError), match="not a database"):
+    with pytest.raises(SourceError, match=r"is no ledger: the file is not a database of SQLite\..*routing\.ledger"):
         Ledger.open(f"sqlite:///{text}")
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as connection:

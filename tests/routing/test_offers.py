@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -181,6 +182,14 @@ def test_an_outcome_may_be_corrected_and_its_unit_comes_back_once(ledger):
     assert ledger.offer(offer_id("L", 0)).amount == 10.5
 
 
+@pytest.mark.parametrize("amount", [5, np.int64(5), np.float32(5.0)])
+def test_an_amount_may_be_a_number_of_numpy(ledger, amount):
+    give(ledger, "L", "P0", FREE, NOW)
+    with ledger.turn(moment=NOW) as turn:
+        turn.close("L", "won", amount=amount)
+    assert repr(ledger.offer(offer_id("L", 0)).amount) == "5.0"
+
+
 @pytest.mark.parametrize(
     ("what", "error", "message"),
     [
@@ -190,6 +199,8 @@ def test_an_outcome_may_be_corrected_and_its_unit_comes_back_once(ledger):
         ({"lead_id": "H", "outcome": "won", "amount": -1}, DataError, "amount must be a number that is not negative"),
         ({"lead_id": "H", "outcome": "won", "amount": float("nan")}, DataError, "got nan"),
         ({"lead_id": "H", "outcome": "won", "amount": "5"}, DataError, "got '5'"),
+        ({"lead_id": "H", "outcome": "won", "amount": True}, DataError, "got True"),
+        ({"lead_id": "H", "outcome": "won", "amount": 10**400}, DataError, "got an integer of 1,329 bits"),
         ({"lead_id": "H", "outcome": "won", "closed_at": NOW + 3 * DAY}, DataError, "later than now"),
         ({"lead_id": "H", "outcome": "won", "closed_at": NOW - 3 * DAY}, DataError, "before partner P1 got it"),
         ({"lead_id": "H\0", "outcome": "won"}, DataError, "lead_id holds a NUL"),

@@ -6,6 +6,7 @@ import logging
 import pytest
 from tests.routing.made_up import AS_OF, snapshot
 
+from partnerml.errors import DataError, InputError
 from partnerml.routing import Router
 
 NOW = AS_OF + dt.timedelta(hours=10)
@@ -64,3 +65,28 @@ def test_who_let_the_deadline_pass_is_owed_nothing_by_an_override():
 def _credit(router):
     with router.ledger.turn(moment=NOW) as turn:
         return turn.credit().get("p0", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("by", "reason", "error", "words"),
+    [
+        (None, "so", InputError, "kept with who did it and why: give by= and reason="),
+        ("Ada", " ", InputError, "kept with who did it and why: give by= and reason="),
+        (7, "so", DataError, "by must be a text of at most 10,000 characters"),
+        ("Ada", "x" * 10_001, DataError, "reason must be a text of at most 10,000 characters"),
+        ("\ud800", "so", DataError, "by holds a NUL or half of a character"),
+        ("Ada", "\0", DataError, "reason holds a NUL or half of a character"),
+    ],
+)
+def test_who_did_it_and_why_are_checked_before_anything_is_decided(by, reason, error, words, ledger_url):
+    with Router.open(snapshot(2), ledger=ledger_url) as router:
+        was = router.route({"lead_id": "l1"}, now=NOW)
+        with pytest.raises(error, match=words):
+            router.override("l1", "p1", by=by, reason=reason, now=NOW)
+        assert router.ledger.latest("l1") == was.decision_id
+        if error is DataError:  # an answer and an outcome are not written by halves either
+            with pytest.raises(DataError, match=words):
+                router.respond(was.offer_id, "accepted", by=by, reason=reason, now=NOW)
+            with pytest.raises(DataError, match=words):
+                router.withdraw(was.offer_id, by=by, reason=reason, now=NOW)
+        assert router.ledger.offer(was.offer_id).status == "offered"

@@ -117,6 +117,11 @@ def test_of_equals_the_one_with_the_smallest_load_wins():
     assert vector("greedy", nearly).tolist() == [0, 0, 1]
 
 
+def test_of_equals_with_equal_loads_the_one_that_holds_the_fewest_leads_wins():
+    load, held = np.array([0.0, 0.0, 0.2, 0.0]), np.array([7, 3, 1, 5])
+    assert vector("greedy", candidates([0.5] * 4, load=load, held=held)).tolist() == [0, 1, 0, 0]
+
+
 def test_of_equals_with_equal_loads_no_partner_is_favoured():
     known = candidates([0.5, 0.5, 0.5, 0.1], load=np.zeros(4))
     found = np.sum([vector("greedy", known, lead_id=f"L{i}") for i in range(3000)], axis=0)

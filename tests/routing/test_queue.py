@@ -149,3 +149,47 @@ def test_the_queue_of_a_router_is_that_of_the_ledger_and_of_who_left_in_the_orde
         assert list(queue["lead_id"]) == ["l2", "l1", "l3"]
         assert list(queue.columns[:-2]) == list(router.ledger.queue().columns)
         assert queue["partner_id"].isna().tolist() == queue["offer_id"].isna().tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("url", [None, "sqlite", "postgresql"])
+def test_a_lead_that_repeated_one_that_is_forgotten_is_in_the_queue_till_somebody_has_it(url, tmp_path, request):
+    url = request.getfixturevalue("postgres_url") if url == "postgresql" else url and f"sqlite:///{tmp_path}/l.db"
+    hour = dt.timedelta(hours=1)
+    with Router.open(snapshot(3, p={"p1": 0.9}), ledger=url) as router:
+        router.route(a_lead(1, domain="acme.example"), now=NOW)
+        repeated = router.route(a_lead(2, domain="acme.example", amount=7), now=NOW)
+        assert (repeated.status, repeated.partner_id) == ("duplicate", "p1")
+        assert router.queue(now=NOW + hour).empty
+        router.forget("l1", now=NOW + 2 * hour)
+        (row,) = router.ledger.queue().to_dict("records")
+        assert (row["lead_id"], row["since"], row["amount"]) == ("l2", NOW + 2 * hour, 7.0)
+        assert row["why"].startswith(
+            "the lead that it repeated has been forgotten, and no partner has that one any more"
+        )
+        assert (row["waits"], row["asked"], row["decision_id"]) == (False, 0, repeated.decision_id)
+        assert router.ledger.queue(now=NOW + hour).empty
+        assert router.queue(now=NOW + 2 * hour)["lead_id"].tolist() == ["l2"]
+        assert router.override("l2", "p0", by="Ada", reason="so", now=NOW + 3 * hour).partner_id == "p0"
+        assert router.ledger.queue().empty
+        assert router.ledger.queue(now=NOW + 2 * hour)["lead_id"].tolist() == ["l2"]
+
+
+def test_a_lead_that_repeated_one_that_was_closed_is_nobodys_to_decide():
+    with Router.open(snapshot(3, p={"p1": 0.9})) as router:
+        made = router.route(a_lead(1, domain="acme.example"), now=NOW)
+        router.route(a_lead(2, domain="acme.example"), now=NOW)
+        router.respond(made.offer_id, "accepted", now=NOW)
+        router.outcome("l1", "won", now=NOW)
+        router.forget("l1", now=NOW)
+        assert router.ledger.queue().empty
+
+
+def test_a_lead_that_repeated_a_forgotten_copy_is_with_whoever_has_the_first():
+    with Router.open(snapshot(3, p={"p1": 0.9})) as router:
+        router.route(a_lead(1, domain="acme.example"), now=NOW)
+        router.route(a_lead(2, domain="acme.example", account_id="A1"), now=NOW)
+        assert router.route(a_lead(3, account_id="A1"), now=NOW).duplicate_of == "l2"
+        router.forget("l2", now=NOW)
+        assert router.ledger.queue().empty
+        router.forget("l1", now=NOW)
+        assert router.ledger.queue()["lead_id"].tolist() == ["l3"]

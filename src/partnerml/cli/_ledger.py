@@ -75,8 +75,10 @@ def expire(session: Session, *, now: dt.datetime | None) -> Result:
     with _routed.router_of(session) as (_, router):
         decisions = router.expire(now=now)
         names = _routed.names_of(router.snapshot)
-    title = f"{_routed.plural(len(decisions), 'offer')} expired; where the leads stand now"
-    return _routed.several(decisions, names, title=title, none="no offer is overdue")
+    # leads that waited for a snapshot are among them
+    goes, stands = ("goes", "it stands") if len(decisions) == 1 else ("go", "they stand")
+    title = f"{_routed.plural(len(decisions), 'lead')} {goes} on; where {stands} now"
+    return _routed.several(decisions, names, title=title, none="no offer is overdue, and no lead waits that can go on")
 
 
 @command("override")

@@ -153,7 +153,7 @@ def route(
     from partnerml.routing._decision_files import check_ending, check_writable, write_decisions, write_rejects
     from partnerml.routing._lead import LeadTable, doubts
     from partnerml.routing._lead_files import read_leads
-    from partnerml.routing._standing import changed
+    from partnerml.routing._standing import changed, without_rate
 
     session.load()  # its own message where there is no file
     if jobs > 1 and mode != "batch":
@@ -171,8 +171,9 @@ def route(
     opened = _routed.router_of(session, tried=dry_run, scores=True, ledger="any" if dry_run else "begun")
     with opened as (config, router):
         most = config.validation.max_rejected
-        came_otherwise = changed(router.ledger, read.leads)
-        aside += _of_rows(rows, came_otherwise)
+        never = changed(router.ledger, read.leads)
+        never += without_rate(router.ledger, read.leads, router.snapshot.currency)
+        aside += _of_rows(rows, never)
         _refuse(file, aside, len(rows), most, write_rejects(aside, rejects))
         warnings = doubts(read.leads, _routed.moment_of(now))
         for warning in warnings:
@@ -180,8 +181,8 @@ def route(
         if router.snapshot.config.hold_back and router.unpriced:
             warnings = [*warnings, NO_PRICES]
             _logger.warning(NO_PRICES)
-        known = {lead.lead_id for lead, _ in came_otherwise}
-        leads = [lead for lead in read.leads if lead.lead_id not in known]
+        refused = {lead.lead_id for lead, _ in never}
+        leads = [lead for lead in read.leads if lead.lead_id not in refused]
         found = _WAYS[mode](session, router, leads, now, dry_run=dry_run, jobs=jobs)
         names, place = _routed.names_of(router.snapshot), router.ledger.place
         snapshot = router.snapshot_id

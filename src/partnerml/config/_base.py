@@ -20,6 +20,7 @@ _UNITS = {
     "h": dt.timedelta(hours=1),
     "m": dt.timedelta(minutes=1),
 }
+_LONGEST = dt.timedelta(days=3660)  # ten years: what is longer is a slip of the hand, and what it is added to overflows
 
 
 def parse_duration(value: object) -> dt.timedelta:
@@ -28,14 +29,23 @@ def parse_duration(value: object) -> dt.timedelta:
     Raises
     ------
     ValueError
-        If it is anything else.
+        If it is anything else, or longer than ten years.
     """
     if isinstance(value, dt.timedelta):
-        return value
+        return _not_too_long(value, value)
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"a duration is a number and w, d, h or m (minutes), such as 2d or 12h; got {value!r}")
-    return int(match[1]) * _UNITS[match[2]]
+    unit, digits = _UNITS[match[2]], match[1].lstrip("0") or "0"
+    # a number that is far too long is no number of Python's either: one unit too many says as much
+    most = _LONGEST // unit + 1
+    return _not_too_long(unit * (int(digits) if len(digits) <= len(str(most)) else most), value)
+
+
+def _not_too_long(found: dt.timedelta, value: object) -> dt.timedelta:
+    if found > _LONGEST:
+        raise ValueError(f"a duration is at most {_LONGEST.days}d (ten years); got {value!r:.80}")
+    return found
 
 
 def _duration_text(value: dt.timedelta) -> str:

@@ -238,6 +238,8 @@ class Database:
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) == _SILENT:
                 raise self._silent() from error
+            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                raise self._no_database() from error
             raise InternalError(f"{self.place} refused what partnerml asked of it: {error.orig}") from error
 
     def _failure(self, error: OperationalError) -> PartnermlError:
@@ -247,6 +249,12 @@ class Database:
         return SourceError(
             f"{self.place} cannot be used: {told}; what has not been answered is not in the ledger: "
             "see that the database can be reached and written, and ask again"
+        )
+
+    def _no_database(self) -> SourceError:
+        return SourceError(
+            f"{self.place} is no ledger: the file is not a database of SQLite. Nothing in it was changed: correct the "
+            "address (routing.ledger), or move the file away, and a new ledger begins"
         )
 
     def _silent(self) -> SourceError:

@@ -47,6 +47,9 @@ class Way:
         Of the configuration.
     reasons : bool
         Whether to tell what moved the model's score of the chosen partner: a few milliseconds.
+    formerly : bool
+        Whether ties go as they did when open leads of a partner without a limit were taken for a share: to make
+        decisions of then again.
     """
 
     rules: Sequence[Rule]
@@ -56,6 +59,7 @@ class Way:
     prices_told: Mapping[str, Any] | None = None
     seed: int = 0
     reasons: bool = True
+    formerly: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,10 +268,17 @@ def _candidates(case: Case, rows: Ints, credit: Mapping[str, float]) -> Candidat
         value=value_of(situation, rows),
         price=snapshot.prices[rows],
         spread=_log_odds_spread(scored.p, scored.spread) if wants_spread(config.policy, config.split) else None,
-        load=np.where(limit > 0, held / np.where(limit > 0, limit, 1.0), held),
+        load=_share_used(held, limit, unlimited=held if case.way.formerly else np.zeros(len(rows))),
+        held=None if case.way.formerly else held,
         weight=None if weights is None else np.asarray(weights[rows], dtype=np.float64),
         credit=np.array([credit.get(partner, 0.0) for partner in partner_id]) if credit else None,
     )
+
+
+def _share_used(held: Ints, limit: Floats, *, unlimited: Ints | Floats) -> Floats:
+    """Return the share of the leads that partners may hold open which they hold; of those without a limit as given."""
+    share: Floats = np.where(limit > 0, held / np.where(limit > 0, limit, 1.0), unlimited)
+    return share
 
 
 def _log_odds_spread(p: Floats, spread: Floats) -> Floats:

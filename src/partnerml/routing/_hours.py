@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import threading
 import zoneinfo
 from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = dt.timedelta(days=1)
+# a calendar works out a year when it is first asked for it, and another thread would see a part of its days
+_ASKING = threading.Lock()
 _LONGEST = 3660  # days to look ahead: a calendar without one working day in ten years is a mistake
 
 
@@ -217,7 +220,8 @@ def _keeps(place: str, country: str | None, region: str | None) -> bool:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _is_holiday(place: str, date: dt.date) -> bool:
-    return date in _calendar(place)
+    with _ASKING:
+        return date in _calendar(place)
 
 
 @functools.lru_cache(maxsize=512)

@@ -227,8 +227,9 @@ class Ledger:
     def queue(self, *, now: Moment | None = None, left: Callable[[str], Left | None] | None = None) -> pd.DataFrame:
         """Return the leads that a person must decide: those whose latest decision is a fallback.
 
-        Also those that repeat a lead of the tables which no partner has and which was never routed. A lead leaves the
-        queue once it is given to somebody (`Router.override`), or a newer snapshot decides it.
+        Also those that repeat a lead which no partner has: one of the tables that was never routed, or one that has
+        been forgotten since and that nobody closed. A lead leaves the queue once it is given to somebody
+        (`Router.override`), or a newer snapshot decides it.
 
         Parameters
         ----------
@@ -409,22 +410,23 @@ class Ledger:
         with self._database.reading() as connection:
             return queries.folded(connection, moment, last=entry)
 
-    def decided(self, start: dt.datetime, end: dt.datetime) -> list[tuple[str, str, int]]:
+    def decided(self, start: dt.datetime, end: dt.datetime) -> list[tuple[str, str, queries.Then]]:
         """Return what was first decided of leads in ``[start, end)``, in order.
 
         Returns
         -------
-        list of (str, str, int)
-            Decision and payload of the lead as texts, and the last entry that the decision was made after.
+        list of (str, str, Then)
+            Decision and payload of the lead as texts, and when the decision was made.
         """
         with self._database.reading() as connection:
             rows = connection.execute(queries.FIRST_DECIDED, {"start": micros(start), "end": micros(end)})
-            return [(row.document, row.payload, row.after_entry) for row in rows]
+            return [(row.document, row.payload, queries.Then(row.seq, row.after_entry, row.decided_at)) for row in rows]
 
-    def decided_since(self, start: dt.datetime) -> frozenset[str]:
-        """Return the ids of the leads that were first decided from a moment on."""
+    def decided_since(self, start: dt.datetime) -> dict[str, str]:
+        """Return the leads that were first decided from a moment on, each with the status that it got then."""
         with self._database.reading() as connection:
-            return frozenset(connection.execute(queries.FIRST_DECIDED_SINCE, {"start": micros(start)}).scalars())
+            rows = connection.execute(queries.FIRST_DECIDED_SINCE, {"start": micros(start)})
+            return {row.lead_id: row.status for row in rows}
 
     def entries_between(self, after: int, last: int) -> list[tuple[Entry, str]]:
         """Return the entries after one of them, up to another, each with the step that wrote it, in order."""

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from partnerml.pairs import Leads
+from partnerml.routing._currency import in_one_currency
 from partnerml.routing._decision import Removed
 from partnerml.routing._eligibility import eligible
 from partnerml.routing._remembered import Memory
@@ -149,8 +150,9 @@ class Looking:
         return found
 
     def _together(self, leads: Sequence[Lead]) -> list[Looked]:
-        opened, way = self.opened, self.opened.way
-        snapshot, columns = opened.snapshot, lead_columns(leads)
+        opened, way, snapshot = self.opened, self.opened.way, self.opened.snapshot
+        leads = [in_one_currency(lead, snapshot.currency) for lead in leads]
+        columns = lead_columns(leads)
         encoded, known = (Leads.of(columns, facts, n=len(leads)) for facts in (snapshot.facts, snapshot.known))
         territory = self._holders.of(encoded)
         situations, counts, rows = [], [], []

@@ -96,7 +96,7 @@ class Known:
     last : int
         Number of the last lead that is in it.
     since : int
-        Leads that came and were entered before are not in it (microseconds since 1970).
+        Leads that were first decided before are not in it (microseconds since 1970).
     forgets : int
         How many leads had been forgotten by then: afterwards it must be read anew.
     """
@@ -115,6 +115,6 @@ class Known:
             self.last = fresh[-1].lead
 
     def like(self, keys: Keys, *, since: int, threshold: float) -> list[Any]:
-        """Return leads of companies that may be the same (see `Companies.like`) which came, or were entered, since."""
+        """Return leads of companies that may be the same (see `Companies.like`) which were first decided since."""
         found = (self._rows[place] for place in self._companies.like(keys, threshold))
-        return [row for row in found if max(row.created_at, row.decided_at) >= since]
+        return [row for row in found if row.decided_at >= since]

@@ -89,7 +89,7 @@ class Memory:
         return dict(self._credit)
 
     def known(self, connection: sa.Connection, *, since: int, forgets: int) -> Known:
-        """Return the leads that came, or were entered, at or after a moment, and maybe some before."""
+        """Return the leads that were first decided at or after a moment, and maybe some before."""
         if self._known is None or since < self._known.since or self._known.forgets != forgets:
             self._known = Known(since=since, forgets=forgets)
         after = {"last": self._known.last, "since": self._known.since}

@@ -17,9 +17,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import math
+import numbers
 from typing import NamedTuple
 
 from partnerml.errors import DataError, InputError
+from partnerml.routing._lead_values import shown
 
 OFFERED, ACCEPTED, DECLINED, EXPIRED, WITHDRAWN = "offered", "accepted", "declined", "expired", "withdrawn"
 STATES = (OFFERED, ACCEPTED, DECLINED, EXPIRED, WITHDRAWN)
@@ -271,6 +273,17 @@ def checked_amount(value: object) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise DataError(f"amount must be a number that is not negative; got {value!r:.80}")
-    return float(value)
+    found = _as_float(value)
+    if not math.isfinite(found) or found < 0:
+        raise DataError(f"amount must be a number that is not negative; got {shown(value)}")
+    return found
+
+
+def _as_float(value: object) -> float:
+    """Return a number, numpy's too, as Python's; NaN where it is none or too large."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from partnerml.errors import ConfigError, DataError, InputError, ModelError, PartnermlError
 from partnerml.routing._capacity import PartnerCapacity
+from partnerml.routing._currency import in_one_currency, no_rate
 from partnerml.routing._decide import Case, Outcome, Way, decide
 from partnerml.routing._decision import ASSIGNED, FALLBACK, HELD, WAITING
 from partnerml.routing._hours import check_hours, deadline, iso_week, local_day, zone
@@ -99,6 +100,13 @@ class Opened:
         """Return the same, which does not tell what moved the score of whom it chooses."""
         return dataclasses.replace(self, way=dataclasses.replace(self.way, reasons=False))
 
+    def without_held(self, leads: Collection[str]) -> Self:
+        """Return the same, by which no partner has some leads from before the ledger."""
+        capacity = self.way.capacity
+        held = {lead_id: rows for lead_id, rows in capacity.held.items() if lead_id not in leads}
+        way = dataclasses.replace(self.way, capacity=dataclasses.replace(capacity, held=held))
+        return dataclasses.replace(self, way=way)
+
     def row(self, partner_id: str) -> int:
         """Return the row of a partner.
 
@@ -150,10 +158,22 @@ class Opened:
         beforehand: Beforehand | None = None,
     ) -> Situation:
         """Return what a decision about a lead looks at."""
-        return Situation(lead, moment, self.snapshot, load, had, matches, self.config, beforehand)
+        lead = in_one_currency(lead, self.snapshot.currency)
+        holders = self.way.capacity.held.get(lead.lead_id, ())
+        return Situation(lead, moment, self.snapshot, load, had, matches, self.config, beforehand, holders)
 
     def situation_in(self, turn: Turn, lead: Lead, *, load: Load | None = None) -> Situation:
-        """Return the same, as the ledger has it in this turn; `load` stands for the load where nobody asks for it."""
+        """Return the same, as the ledger has it in this turn; `load` stands for the load where nobody asks for it.
+
+        Raises
+        ------
+        DataError
+            If the lead has no decision yet, and its amount is in a currency without a rate. Of one that has, which goes
+            on by a later snapshot, the amount is unknown then.
+        """
+        unrated = no_rate(lead, self.snapshot.currency)
+        if unrated is not None and turn.number == 0:
+            raise DataError(unrated)
         found: Sequence[Match] = ()
         # a lead that has been with a partner is no duplicate: it was not when it came
         if self.config.duplicates.enabled and not turn.had:

@@ -40,7 +40,9 @@ class Candidates:
     spread : array of shape (m,), optional
         Deviation of the log-odds of `p`: how little is known. Thompson sampling needs it.
     load : array of shape (m,), optional
-        Share of its capacity that a partner has used, by which ties are broken.
+        Share that a partner has used of the leads that it may hold open, by which ties are broken; 0 without a limit.
+    held : array of shape (m,), optional
+        How many leads it holds open, which breaks ties that are left.
     weight : array of shape (m,), optional
         Weights of round robin, NaN = 0; by default they are equal.
     credit : array of shape (m,), optional
@@ -53,6 +55,7 @@ class Candidates:
     price: Floats | float = 0.0
     spread: Floats | None = None
     load: Floats | None = None
+    held: Ints | None = None
     weight: Floats | None = None
     credit: Floats | None = None
 
@@ -191,12 +194,13 @@ _POLICIES: dict[str, Callable[[PolicyConfig, Candidates, str], Floats]] = {
 def fairest(places: Ints, candidates: Candidates, *, lead_id: str) -> int:
     """Return which of equally good candidates gets the lead.
 
-    The one that has used the smallest share of its capacity; of several, the one whose id, hashed with that of the
-    lead, comes first: which favours nobody over many leads, and is the same at every call.
+    The one that has used the smallest share of the leads that it may hold open; of several, such as those without a
+    limit, the one that holds the fewest; of several again, the one whose id, hashed with that of the lead, comes first:
+    which favours nobody over many leads, and is the same at every call.
     """
-    if candidates.load is not None and len(places) > 1:
-        load = candidates.load[places]
-        places = places[load == load.min()]
+    for used in (candidates.load, candidates.held):
+        if used is not None and len(places) > 1:
+            places = places[used[places] == used[places].min()]
     if len(places) == 1:
         return int(places[0])
     return int(min(places, key=lambda place: fraction(lead_id, candidates.partner_id[place])))

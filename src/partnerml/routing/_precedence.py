@@ -1,4 +1,4 @@
-"""What comes before any choice: a lead that is another one come again, a registered deal, an account with an owner.
+"""What comes before any choice: a lead that a partner has, one come again, a registered deal, an account with an owner.
 
 Two companies are the same by account, by domain (not one where anybody may have an address), or by names that are
 alike once case, accents and legal forms are taken off, where nothing else says that they are two: other accounts or
@@ -44,8 +44,8 @@ class Precedence:
         The other lead.
     deal_id : str or None
     evidence : mapping of str to object
-        ``by`` (account, domain, name, or the lead itself for a deal) and what was equal; for names both of them as they
-        were compared, ``score`` and ``threshold``.
+        ``by`` (account, domain, name, or the lead itself for a deal and where a partner has it already) and what was
+        equal; for names both of them as they were compared, ``score`` and ``threshold``.
     words : str
         For those who run the programme.
     anonymous : str
@@ -96,12 +96,38 @@ def keys_of(lead: Lead, snapshot: Snapshot) -> Keys:
 def precedence(situation: Situation) -> Precedence | None:
     """Return what a lead falls under before anybody is asked; None if it is free.
 
-    In this order: another lead that is the same, within `routing.duplicates.window`; a registered deal, approved or
-    pending, while it is protected, the first registered of several; the partner who owns the account. A lead that has
-    been with a partner is no duplicate, since others are duplicates of it, and goes back to none that had it.
+    In this order: the partner that has this very lead by the tables, where the ledger has given it to nobody; another
+    lead that is the same, within `routing.duplicates.window`; a registered deal, approved or pending, while it is
+    protected, the first registered of several; the partner who owns the account. A lead that has been with a partner
+    is no duplicate, since others are duplicates of it, and goes back to none that had it.
     """
+    held = _held(situation)
+    if held is not None:
+        return held
     keys = keys_of(situation.lead, situation.snapshot)
     return _duplicate(situation, keys) or _registered(situation, keys) or _owned(situation, keys)
+
+
+# leads that a partner has
+
+
+def _held(situation: Situation) -> Precedence | None:
+    """Return who has the lead from before the ledger; of several that have it, the first by id."""
+    # once the ledger has given the lead to somebody it alone knows: after a withdrawal it is to go on to others
+    rows = () if situation.had else situation.holders
+    row = next((row for row in rows if _may_have(situation, row)), None)
+    if row is None:
+        return None
+    partner, lead_id = str(situation.snapshot.partners.partner_id[row]), situation.lead.lead_id
+    return Precedence(
+        status=OWNER,
+        partner_id=partner,
+        duplicate_of=None,
+        deal_id=None,
+        evidence=_Same.by("lead", lead_id=lead_id).evidence,
+        words=f"partner {partner} has the lead already (table assignments)",
+        anonymous="the lead is with a partner already",
+    )
 
 
 # duplicates

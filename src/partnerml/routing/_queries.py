@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -14,17 +14,37 @@ from partnerml.routing import _schema as tables
 from partnerml.routing._capacity import Entry, Fold
 from partnerml.routing._decision import ASSIGNED, FALLBACK
 from partnerml.routing._hours import day_number, week_number
-from partnerml.routing._offers import HOLDING, OFFERED, Offer
+from partnerml.routing._offers import DECLINED, EXPIRED, HOLDING, OFFERED, OUTCOMES, WITHDRAWN, Offer
 from partnerml.routing._ready import Ready
 from partnerml.routing._schema import DAY, OPEN, WEEK, maybe_moment, moment_of
 
 _LONGEST_ID = 200
+_LONGEST_TEXT = 10_000
 _AT_ONCE = 500  # values in one list of a query
 # a fold begins so long before the moment: somewhere it is still the day before, and clocks of machines differ
 _BEFORE = dt.timedelta(days=2)
 
 leads, decisions, offers = tables.leads.c, tables.decisions.c, tables.offers.c
 entries, counters = tables.entries.c, tables.counters.c
+
+
+class Then(NamedTuple):
+    """When a decision was made, by what came before it.
+
+    Attributes
+    ----------
+    seq : int
+        Number of the decision.
+    entry : int
+        Number of the last entry that it was made after.
+    at : int
+        Microseconds since 1970.
+    """
+
+    seq: int
+    entry: int
+    at: int
+
 
 FORGETS = sa.select(tables.ledger.c.forgets)
 _LAST_CREDIT = sa.select(sa.func.coalesce(sa.func.max(tables.owed_changes.c.change), 0))
@@ -57,7 +77,7 @@ DECISION = (
     .where(decisions.decision_id == bindparam("decision_id"))
 )
 FIRST_DECIDED = (
-    sa.select(decisions.document, leads.payload, decisions.after_entry)
+    sa.select(decisions.document, leads.payload, decisions.seq, decisions.after_entry, decisions.decided_at)
     .select_from(tables.decisions.join(tables.leads))
     .where(
         decisions.number == 0,
@@ -68,7 +88,7 @@ FIRST_DECIDED = (
     .order_by(decisions.seq)
 )
 FIRST_DECIDED_SINCE = (
-    sa.select(leads.lead_id)
+    sa.select(leads.lead_id, decisions.status)
     .select_from(tables.decisions.join(tables.leads))
     .where(decisions.number == 0, decisions.decided_at >= bindparam("start"))
 )
@@ -149,7 +169,7 @@ COUNTERS = sa.select(counters.kind, counters.period, counters.partner_id, counte
         sa.and_(counters.kind == WEEK, counters.period >= bindparam("week")),
     ),
 )
-# with when each was decided first: one that was entered late counts from then on
+# with when each was decided first: it counts from then on
 _TOLD_APART = sa.select(
     leads.lead,
     leads.lead_id,
@@ -163,12 +183,39 @@ _TOLD_APART = sa.select(
 LEADS_AFTER = Ready(
     _TOLD_APART.where(
         leads.lead > bindparam("last"),
-        sa.or_(leads.created_at >= bindparam("since"), decisions.decided_at >= bindparam("since")),
+        decisions.decided_at >= bindparam("since"),
         leads.forgotten == 0,
     ).order_by(leads.lead)
 )
 HOLDERS = sa.select(offers.lead, offers.partner_id, offers.outcome, offers.closed_at).where(
     offers.lead.in_(bindparam("those", expanding=True)), offers.status.in_(HOLDING)
+)
+# the same as it was when a decision was made; what became of offers stands in entries and history, which never change
+_became = tables.history.alias().c
+
+
+def _of_outcome(column: Any) -> Any:
+    """Return what the last outcome of an offer by then says."""
+    told = sa.select(column).where(_became.lead == offers.lead, _became.offer == offers.offer)
+    told = told.where(_became.what.in_(OUTCOMES), _became.at <= bindparam("at"))
+    return told.order_by(_became.event.desc()).limit(1).correlate(tables.offers).scalar_subquery()
+
+
+HOLDERS_THEN = sa.select(
+    offers.lead,
+    offers.partner_id,
+    _of_outcome(_became.what).label("outcome"),
+    _of_outcome(_became.closed_at).label("closed_at"),
+).where(
+    offers.lead.in_(bindparam("those", expanding=True)),
+    offers.seq < bindparam("seq"),
+    ~sa.exists()
+    .where(
+        entries.offer == offers.offer,
+        entries.seq <= bindparam("entry"),
+        entries.step.in_((DECLINED, EXPIRED, WITHDRAWN)),
+    )
+    .correlate(tables.offers),
 )
 _later, _original = tables.decisions.alias().c, tables.leads.alias()
 _IS_LAST = ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number)
@@ -194,14 +241,15 @@ WAITING = (
     .order_by(decisions.lead)
 )
 # leads that are others come again: whose, as far as the ledger knows it, and who had that one then
-DUPLICATES = (
+_DUPLICATES = (
     sa.select(decisions.lead, decisions.partner_id, _original.c.lead.label("original"), _original.c.forgotten)
     .select_from(tables.decisions.outerjoin(_original, _original.c.lead_id == decisions.duplicate_of))
-    .where(
-        decisions.lead.in_(bindparam("those", expanding=True)),
-        decisions.status == "duplicate",
-        _IS_LAST,
-    )
+    .where(decisions.lead.in_(bindparam("those", expanding=True)), decisions.status == "duplicate")
+)
+DUPLICATES = _DUPLICATES.where(_IS_LAST)
+DUPLICATES_THEN = _DUPLICATES.where(
+    decisions.seq < bindparam("seq"),
+    ~sa.exists().where(_later.lead == decisions.lead, _later.number > decisions.number, _later.seq < bindparam("seq")),
 )
 PAYLOADS = sa.select(leads.lead_id, leads.payload).where(leads.lead_id.in_(bindparam("those", expanding=True)))
 VECTOR = sa.select(tables.vectors.c.vector).where(tables.vectors.c.seq == bindparam("of_decision"))
@@ -340,7 +388,20 @@ def checked_text(value: str, name: str) -> str:
     return value
 
 
-def many(connection: sa.Connection, query: Any, those: Sequence[str] | Sequence[int]) -> Iterator[Any]:
+def checked_words(value: object, name: str) -> str:
+    """Return what a person gave as who did something, or why, as the database can hold it.
+
+    Raises
+    ------
+    DataError
+        If it is no text, or one that is too long or that no database keeps.
+    """
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise DataError(f"{name} must be a text of at most {_LONGEST_TEXT:,} characters")
+    return checked_text(value, name)
+
+
+def many(connection: sa.Connection, query: Any, those: Sequence[str] | Sequence[int], **asked: int) -> Iterator[Any]:
     """Yield the rows of some leads by their ids or numbers, of which there may be very many."""
     for start in range(0, len(those), _AT_ONCE):
-        yield from connection.execute(query, {"those": list(those[start : start + _AT_ONCE])})
+        yield from connection.execute(query, {"those": list(those[start : start + _AT_ONCE]), **asked})

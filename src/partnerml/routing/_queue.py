@@ -1,14 +1,15 @@
 """The leads that a person must decide: those whose latest decision is that nobody gets them.
 
-Also those that repeat a lead which no partner has, where that one is known from the tables alone and was never routed;
-and those of partners that have left, which will not work on them. Nobody else would see to any of them.
+Also those that repeat a lead which no partner has, where that one is known from the tables alone and was never routed,
+or has been forgotten since; and those of partners that have left, which will not work on them. Nobody else would see to
+any of them.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,9 +17,10 @@ import sqlalchemy as sa
 
 from partnerml.routing import _schema as tables
 from partnerml.routing._decision import DUPLICATE, FALLBACK, Decision
+from partnerml.routing._forget import FORGOTTEN
 from partnerml.routing._history import moments
 from partnerml.routing._offers import ACCEPTED, ASKED, OUTCOMES, WITHDRAWN
-from partnerml.routing._queries import was_last
+from partnerml.routing._queries import DUPLICATES, HOLDERS, many, was_last
 from partnerml.routing._situation import naive
 
 if TYPE_CHECKING:
@@ -34,7 +36,14 @@ COLUMNS = (
 WITH_LEFT = (*COLUMNS, "partner_id", "offer_id")
 _OF_LEAD = ("account_id", "account_name", "country", "amount")
 
-leads, decisions, offers = tables.leads.c, tables.decisions.c, tables.offers.c
+_REPEATS_FORGOTTEN = (
+    "the lead that it repeated has been forgotten, and no partner has that one any more: partnerml override gives this "
+    "one to somebody"
+)
+
+leads, decisions, offers, history = (
+    table.c for table in (tables.leads, tables.decisions, tables.offers, tables.history)
+)
 _BY_THEN: Any = sa.bindparam("by_then")
 
 
@@ -57,12 +66,36 @@ _REPEATS_NOTHING_ROUTED = sa.and_(
     )
     .correlate(tables.decisions),
 )
+# what called a lead the duplicate of one that was forgotten since has been reduced with that one
+_MAY_REPEAT_FORGOTTEN = sa.and_(decisions.status == DUPLICATE, decisions.forgotten == 1)
+
+
+def _of_forgotten(column: Any) -> Any:
+    """Return something of the lead that a decision calls its lead a duplicate of, where that one has been forgotten."""
+    found = sa.select(column).where(
+        _MAY_REPEAT_FORGOTTEN, _original.lead_id == decisions.duplicate_of, _original.forgotten == 1
+    )
+    found = found.where(history.lead == _original.lead, history.what == FORGOTTEN, history.at <= _BY_THEN)
+    return found.limit(1).correlate(tables.decisions).scalar_subquery()
+
+
 _ABOUT_LEAD = (leads.lead_id, leads.payload, leads.created_at)
 _WITH_NOBODY = (
-    sa.select(decisions.document, decisions.decided_at, *_ABOUT_LEAD, _partners_asked(offers.seq < decisions.seq))
+    sa.select(
+        decisions.document,
+        decisions.decided_at,
+        *_ABOUT_LEAD,
+        _partners_asked(offers.seq < decisions.seq),
+        _of_forgotten(_original.lead).label("forgotten"),
+        _of_forgotten(history.at).label("forgotten_at"),
+    )
     .select_from(tables.decisions.join(tables.leads))
     .where(
-        sa.or_(decisions.status == FALLBACK, _REPEATS_NOTHING_ROUTED),
+        sa.or_(
+            decisions.status == FALLBACK,
+            _REPEATS_NOTHING_ROUTED,
+            sa.and_(_MAY_REPEAT_FORGOTTEN, _of_forgotten(_original.lead).is_not(None)),
+        ),
         leads.forgotten == 0,
         was_last(_BY_THEN),
     )
@@ -72,9 +105,8 @@ _WITH_NOBODY = (
 
 def _noted(*what: str) -> Any:
     """Return the condition that one of some things had become of an offer."""
-    note = tables.history.c
-    found = sa.exists().where(note.lead == offers.lead, note.offer == offers.offer, note.what.in_(what))
-    return found.where(note.at <= _BY_THEN).correlate(tables.offers)
+    found = sa.exists().where(history.lead == offers.lead, history.offer == offers.offer, history.what.in_(what))
+    return found.where(history.at <= _BY_THEN).correlate(tables.offers)
 
 
 _ACCEPTED = (
@@ -135,23 +167,49 @@ def queue(connection: sa.Connection, *, by_then: int, left: Callable[[str], Left
     left : callable, optional
         Tells of a partner whether it has left; without it, leads that somebody has are not looked at.
     """
-    if left is None:
-        return _framed(_with_nobody(connection, by_then), COLUMNS)
-    rows = [*_with_nobody(connection, by_then), *_with_left(connection, by_then, left)]
-    return _framed(sorted(rows, key=lambda row: int(row["since"])), WITH_LEFT)
+    rows = [*_with_nobody(connection, by_then)]
+    if left is not None:
+        rows += _with_left(connection, by_then, left)
+    return _framed(sorted(rows, key=lambda row: int(row["since"])), COLUMNS if left is None else WITH_LEFT)
 
 
 def _with_nobody(connection: sa.Connection, by_then: int) -> Iterator[dict[str, Any]]:
     """Yield the leads that nobody had and nobody was asked about."""
-    for row in connection.execute(_WITH_NOBODY, {"by_then": by_then}):
+    rows = connection.execute(_WITH_NOBODY, {"by_then": by_then}).all()
+    had = _had(connection, {row.forgotten for row in rows} - {None})
+    for row in rows:
+        if row.forgotten in had:
+            continue
         decision = Decision.from_json(row.document)
         yield {
             **_about(row),
-            "since": row.decided_at,
-            "why": decision.why,
+            "since": row.decided_at if row.forgotten is None else row.forgotten_at,
+            "why": decision.why if row.forgotten is None else _REPEATS_FORGOTTEN,
             "waits": decision.waits,
             "decision_id": decision.decision_id,
         }
+
+
+def _had(connection: sa.Connection, forgotten: set[int]) -> set[int]:
+    """Return those of some forgotten leads that a partner closed, or that repeat a lead which a partner has."""
+    copies: dict[int, int] = {}
+    asked = sorted(forgotten)
+    while asked:
+        found = {row.lead: row.original for row in many(connection, DUPLICATES, asked) if row.original is not None}
+        asked = sorted({original for original in found.values() if original not in copies} - set(found))
+        copies |= found
+    last = {lead: _at_last(lead, copies) for lead in forgotten}
+    held = {row.lead for row in many(connection, HOLDERS, sorted(set(last.values())))}
+    return {lead for lead, at in last.items() if at in held}
+
+
+def _at_last(lead: int, copies: Mapping[int, int]) -> int:
+    """Return the lead that one repeats in the end, by numbers."""
+    seen: set[int] = set()
+    while lead in copies and lead not in seen:
+        seen.add(lead)
+        lead = copies[lead]
+    return lead
 
 
 def _with_left(connection: sa.Connection, by_then: int, left: Callable[[str], Left | None]) -> Iterator[dict[str, Any]]:

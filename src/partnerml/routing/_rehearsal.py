@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from partnerml.routing._ledger import Ledger
     from partnerml.routing._offers import Offer
     from partnerml.routing._opened import Opened
+    from partnerml.routing._queries import Then
     from partnerml.routing._situation import Load, Match
     from partnerml.routing._turn import Turn
 
@@ -179,12 +180,23 @@ def in_ledger(ledger: Ledger, opened: Opened, leads: Sequence[Lead], *, moment: 
         return [_behind(turn, opened, lead, moment) for lead in leads]
 
 
+def matches_then(ledger: Ledger, opened: Opened, lead: Lead, *, moment: dt.datetime, then: Then) -> list[Match]:
+    """Return leads that may be the same as one, with who had them before a decision, and what had become of them."""
+    with ledger.turn(lead.lead_id, moment=moment) as turn:
+        return _matches(turn, opened, lead, moment, then)
+
+
+def _matches(turn: Turn, opened: Opened, lead: Lead, moment: dt.datetime, then: Then | None = None) -> list[Match]:
+    window = opened.config.duplicates
+    if not window.enabled:
+        return []
+    since, threshold = moment - window.window, window.name_threshold
+    return turn.matches(keys_of(lead, opened.snapshot), since=since, name_threshold=threshold, then=then)
+
+
 def _behind(turn: Turn, opened: Opened, lead: Lead, moment: dt.datetime) -> Behind:
     turn.look_at(lead.lead_id)
-    window, latest, found = opened.config.duplicates, turn.latest, []
-    if window.enabled:
-        keys = keys_of(lead, opened.snapshot)
-        found = turn.matches(keys, since=moment - window.window, name_threshold=window.name_threshold)
+    latest, found = turn.latest, _matches(turn, opened, lead, moment)
     if latest is None:
         return Behind(None, NEW, found)
     if not is_due(latest, moment):

@@ -17,6 +17,8 @@ from partnerml.routing._opened import groups_of
 from partnerml.routing._shares import Limits
 
 if TYPE_CHECKING:
+    from partnerml.routing._ledger import State
+    from partnerml.routing._opened import Opened
     from partnerml.routing._past import Past
     from partnerml.routing._situation import Situation
 
@@ -46,17 +48,31 @@ def replayed(archive: Past, decision_id: str) -> Decision:
             f"decision {past.decision_id} was a person's: {past.why}. Only what a policy decided is replayed"
         )
     then, situation = archive.as_it_was(state, past)
-    if past.policy == BATCH:
-        found = _in_batch(past, Case(situation, then.way, state.number), archive)
-    elif SHARES in past.evidence:
-        case, limits = Case(situation, then.way, state.number), Limits.of(past.evidence[SHARES])
-        found = within(case, limits, groups_of(then.snapshot), credit=state.credit).decision
-    else:
-        # what a rule or a score was at fault for waits, and only then
-        decide = then.decide_next if past.waits else then.decide
-        found = decide(situation, number=state.number, credit=state.credit).decision
+    found = _again(archive, state, past, then, situation)
+    if _differs(past, found):
+        before = dataclasses.replace(then, way=dataclasses.replace(then.way, formerly=True))
+        # who had the lead by the tables was not asked either
+        former = _again(archive, state, past, before, dataclasses.replace(situation, holders=()))
+        found = found if _differs(past, former) else former
     _check_same(past, found)
     return found
+
+
+def _again(archive: Past, state: State, past: Decision, then: Opened, situation: Situation) -> Decision:
+    """Make a decision again as it was made: in a batch, of what a batch left over, or of a lead that came alone."""
+    if past.policy == BATCH:
+        return _in_batch(past, Case(situation, then.way, state.number), archive)
+    if SHARES in past.evidence:
+        case, limits = Case(situation, then.way, state.number), Limits.of(past.evidence[SHARES])
+        return within(case, limits, groups_of(then.snapshot), credit=state.credit).decision
+    # what a rule or a score was at fault for waits, and only then
+    decide = then.decide_next if past.waits else then.decide
+    return decide(situation, number=state.number, credit=state.credit).decision
+
+
+def _differs(past: Decision, found: Decision) -> bool:
+    """Tell whether a decision comes out otherwise than it was, its words aside."""
+    return _without_words(past.to_dict()) != _without_words(found.to_dict())
 
 
 def _in_batch(past: Decision, case: Case, archive: Past) -> Decision:
@@ -80,7 +96,7 @@ def _check_same(past: Decision, found: Decision) -> None:
     differ = [name for name in now if was[name] != now[name]]
     if not differ:
         return
-    if _without_words(was) == _without_words(now):
+    if not _differs(past, found):
         _logger.warning(
             "decision %s comes out the same, and is told in other words (%s): another version of partnerml made it",
             past.decision_id,

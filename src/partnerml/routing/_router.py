@@ -22,8 +22,9 @@ from partnerml.routing._not_free import Stand, not_free
 from partnerml.routing._offers import EXPIRED, OVERRIDE, WITHDRAWN, Offer
 from partnerml.routing._opened import Opened
 from partnerml.routing._precedence import precedence
+from partnerml.routing._queries import checked_words
 from partnerml.routing._snapshot import Snapshot
-from partnerml.routing._standing import after_answer, follow, is_due, latest_of, owe_again, standing
+from partnerml.routing._standing import after_answer, follow, is_due, latest_of, owe_again, standing, without_rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -309,10 +310,9 @@ class Router:
         Raises
         ------
         InputError
-            If the lead was never routed, is closed, or there is no such partner.
+            If the lead was never routed, is closed, there is no such partner, or it is not said who did it and why.
         """
-        if not by.strip() or not reason.strip():
-            raise InputError("an override is kept with who did it and why: give by= and reason=")
+        _check_who_and_why(by, reason)
         moment, opened = _moment(now), self._in_use.opened
         opened.row(partner_id)
         with self.ledger.turn(lead_id, moment=moment) as turn:
@@ -554,7 +554,7 @@ class Router:
         return assign_all(
             self.ledger,
             opened,
-            _leads(leads),
+            self._rated(opened, _leads(leads)),
             moment=moment,
             book=self._in_use.book,
             progress=progress,
@@ -620,7 +620,8 @@ class Router:
 
         moment = _moment(now)
         opened = self._in_use.checked(moment)
-        return dry_run(self.ledger, opened, _leads(leads), moment=moment, progress=progress or Progress.silent())
+        read = self._rated(opened, _leads(leads))
+        return dry_run(self.ledger, opened, read, moment=moment, progress=progress or Progress.silent())
 
     def simulate(
         self,
@@ -684,6 +685,13 @@ class Router:
         given = progress or Progress.silent()
         return simulated(self.ledger, published, tried, start=start, end=end, progress=given)
 
+    def _rated(self, opened: Opened, leads: tuple[Lead, ...]) -> tuple[Lead, ...]:
+        """Return leads, or refuse those whose amount is in a currency without a rate."""
+        told = without_rate(self.ledger, leads, opened.snapshot.currency)
+        if told:
+            raise DataError(f"leads: {len(told):,} of {len(leads):,} cannot be decided, first {told[0][1]}")
+        return leads
+
 
 def _moment(now: Moment | None, name: str = "now") -> dt.datetime:
     moment = dt.datetime.now(dt.UTC) if now is None else zoned(now, name=name)
@@ -705,6 +713,13 @@ def _leads(leads: Leads) -> tuple[Lead, ...]:
         for words in misnamed(table.leads):
             _logger.warning("leads: %s", words)
     return table.leads
+
+
+def _check_who_and_why(by: object, reason: object) -> None:
+    """Refuse an override without them before anything is decided: the decision tells them."""
+    for name, value in (("by", by), ("reason", reason)):
+        if value is None or not checked_words(value, name).strip():
+            raise InputError("an override is kept with who did it and why: give by= and reason=")
 
 
 def _refuse_past(turn: Turn) -> None:

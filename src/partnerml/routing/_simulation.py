@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from partnerml.errors import InputError
-from partnerml.routing._decision import BATCH, Decision
+from partnerml.routing._decision import BATCH, OWNER, Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._offers import CLOSED
-from partnerml.routing._rehearsal import Rehearsal, in_ledger
+from partnerml.routing._rehearsal import Rehearsal, matches_then
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from partnerml.routing._capacity import Entry
     from partnerml.routing._ledger import Ledger, State
     from partnerml.routing._opened import Opened
+    from partnerml.routing._queries import Then
 
 _logger = logging.getLogger("partnerml")
 _SIDES = ("was", "published", "would")
@@ -78,19 +79,22 @@ class _Day:
 
     Attributes
     ----------
-    leads : sequence of (Decision, Lead, int)
-        What was first decided of each, in order, and the last entry of then.
+    leads : sequence of (Decision, Lead, Then)
+        What was first decided of each, in order, and when.
     state : State
         How things stood at the first of them.
     later : frozenset of str
         These leads, and those that came later.
+    given : frozenset of str
+        Those of them that nobody had by the tables: what a snapshot of a later day says of them came after.
     meanwhile : sequence of (Entry, str)
         Units that were taken and given back from the first decision to the last, with the steps.
     """
 
-    leads: Sequence[tuple[Decision, Lead, int]]
+    leads: Sequence[tuple[Decision, Lead, Then]]
     state: State
     later: frozenset[str]
+    given: frozenset[str]
     meanwhile: Sequence[tuple[Entry, str]]
 
     @classmethod
@@ -108,20 +112,24 @@ class _Day:
                 f"no lead was decided from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC: there is nothing to "
                 "simulate"
             )
-        leads = [(Decision.from_json(text), Lead.of_payload(payload), entry) for text, payload, entry in rows]
+        leads = [(Decision.from_json(text), Lead.of_payload(payload), then) for text, payload, then in rows]
         # those of the period are decided anew, and of later ones nobody knew, whenever they came
         later, state = ledger.decided_since(start), ledger.state_at(leads[0][0].decision_id)
-        return cls(leads, state, later, ledger.entries_between(leads[0][2], leads[-1][2]))
+        given = {lead_id for lead_id, status in later.items() if status != OWNER}
+        given |= {was.lead_id for was, _, _ in leads if was.evidence.get("by") != "lead"}
+        meanwhile = ledger.entries_between(leads[0][2].entry, leads[-1][2].entry)
+        return cls(leads, state, frozenset(later), frozenset(given), meanwhile)
 
     def decided_by(self, opened: Opened, ledger: Ledger, *, progress: Progress) -> list[Decision]:
         """Return what would have been decided by some rules."""
+        opened = opened.without_held(self.given)
         rehearsal = Rehearsal(opened, copy.deepcopy(self.state.fold), dict(self.state.credit))
         meanwhile, found = collections.deque(self.meanwhile), []
-        for was, lead, last in progress.track(self.leads, "leads", total=len(self.leads)):
-            while meanwhile and meanwhile[0][0].seq <= last:
+        for was, lead, then in progress.track(self.leads, "leads", total=len(self.leads)):
+            while meanwhile and meanwhile[0][0].seq <= then.entry:
                 self._follow(rehearsal, *meanwhile.popleft())
-            (behind,) = in_ledger(ledger, opened, [lead], moment=was.decided_at)
-            known = [match for match in behind.matches if match.lead_id not in self.later]
+            behind = matches_then(ledger, opened, lead, moment=was.decided_at, then=then)
+            known = [match for match in behind if match.lead_id not in self.later]
             found.append(rehearsal.route(lead, was.decided_at, matches=known))
         return found
 

@@ -78,8 +78,12 @@ class Match:
 
     @property
     def since(self) -> dt.datetime:
-        """When it came, or was entered, if that was later: a backlog is routed long after it came."""
-        return self.created_at if self.decided_at is None else max(self.created_at, self.decided_at)
+        """When it was decided first; of a lead that the ledger does not know, when it came.
+
+        A backlog is routed long after it came, and of when it came only the lead itself tells, which may be wrong: one
+        of the year 2062 would keep others of its company away until then.
+        """
+        return self.decided_at or self.created_at
 
 
 class Beforehand(NamedTuple):
@@ -121,6 +125,8 @@ class Situation:
     config : RoutingConfig
     beforehand : Beforehand, optional
         What was worked out for many leads together.
+    holders : tuple of int
+        Rows of the partners that have the lead by the tables of the snapshot.
     """
 
     lead: Lead
@@ -131,6 +137,7 @@ class Situation:
     matches: Sequence[Match]
     config: RoutingConfig
     beforehand: Beforehand | None = None
+    holders: tuple[int, ...] = ()
 
     @functools.cached_property
     def index(self) -> Index:

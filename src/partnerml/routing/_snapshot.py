@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from partnerml.config import RoutingConfig
+from partnerml.config import CurrencyConfig, RoutingConfig
 from partnerml.errors import DataError
 from partnerml.moments import Moment, moment
 from partnerml.pairs import PartnerFacts, shrunken
@@ -69,6 +69,8 @@ class Snapshot:
         As published.
     versions : mapping of str to str
         Of what made it.
+    currency : CurrencyConfig or None
+        Of all amounts, and what others are worth in it; None where the tables do not say.
     """
 
     as_of: dt.datetime
@@ -85,6 +87,7 @@ class Snapshot:
     acceptance: Floats
     config: RoutingConfig
     versions: Mapping[str, str]
+    currency: CurrencyConfig | None = None
 
     @classmethod
     def of(
@@ -105,6 +108,7 @@ class Snapshot:
         config: RoutingConfig | None = None,
         known: PartnerFacts | None = None,
         versions: Mapping[str, str] | None = None,
+        currency: CurrencyConfig | None = None,
     ) -> Self:
         """Put a snapshot together from canonical tables with current values.
 
@@ -132,6 +136,8 @@ class Snapshot:
         known : PartnerFacts, optional
             What the model goes by, of the same partners in the order of their ids; by default the current values.
         versions : mapping of str to str, optional
+        currency : CurrencyConfig, optional
+            Of the amounts of the tables, and what others are worth in it.
 
         Raises
         ------
@@ -154,6 +160,7 @@ class Snapshot:
             prices=prices,
             config=config or RoutingConfig(),
             versions=versions or {},
+            currency=currency,
         )
 
     @classmethod
@@ -169,6 +176,7 @@ class Snapshot:
         acceptance: Floats,
         config: RoutingConfig,
         versions: Mapping[str, str],
+        currency: CurrencyConfig | None = None,
     ) -> Self:
         """Put a snapshot together from tables that are canonical already."""
         partners = Partners.of(tables["partners"])
@@ -200,6 +208,7 @@ class Snapshot:
             acceptance=acceptance,
             config=config,
             versions=MappingProxyType(dict(versions)),
+            currency=currency,
         )
 
     def __len__(self) -> int:

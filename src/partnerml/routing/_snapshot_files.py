@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from partnerml import outputs
-from partnerml.config import RoutingConfig
+from partnerml.config import CurrencyConfig, RoutingConfig
 from partnerml.errors import ConfigError, ModelError, PartnermlError, SourceError
 from partnerml.manifests import MANIFEST, Folder, digest_of, hash_of, hashes_of, names_in
 from partnerml.pairs import PartnerFacts
@@ -152,8 +152,10 @@ def current(folder: str | Path, *, name: str = CURRENT) -> str:
 
 
 def _facts_of(snapshot: Snapshot) -> dict[str, Any]:
+    currency = snapshot.currency
     return {
         "as_of": snapshot.as_of.isoformat(),
+        **({} if currency is None else {"currency": currency.model_dump(mode="json")}),
         "versions": dict(snapshot.versions),
         # where decisions are kept is no part of how they are made, and its address may hold a password
         "config": snapshot.config.model_dump(mode="json", by_alias=True, exclude={"ledger"}),
@@ -182,6 +184,7 @@ def _read(kind: type[Snapshot], folder: Path, *, lazy: bool) -> Snapshot:
         acceptance=np.load(folder / "acceptance.npy", allow_pickle=False),
         config=RoutingConfig.model_validate(told["config"]),
         versions=told["versions"],
+        currency=CurrencyConfig.model_validate(told["currency"]) if "currency" in told else None,
     )
 
 

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from partnerml.errors import DataError
+from partnerml.routing._currency import no_rate
 from partnerml.routing._decision import Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._precedence import keys_of
 from partnerml.routing._round_robin import RETURNED, returned
 
 if TYPE_CHECKING:
+    from partnerml.config import CurrencyConfig
     from partnerml.routing._decide import Outcome
     from partnerml.routing._ledger import Ledger
     from partnerml.routing._opened import Opened
@@ -70,6 +72,13 @@ def changed(ledger: Ledger, leads: Sequence[Lead]) -> list[tuple[Lead, str]]:
     known = ledger.payloads([lead.lead_id for lead in leads])
     told = ((lead, _how_changed(lead, known[lead.lead_id])) for lead in leads if lead.lead_id in known)
     return [(lead, words) for lead, words in told if words is not None]
+
+
+def without_rate(ledger: Ledger, leads: Sequence[Lead], rule: CurrencyConfig | None) -> list[tuple[Lead, str]]:
+    """Return the leads without a decision whose amount is in a currency without a rate, each with the reason."""
+    told = [(lead, words) for lead in leads if (words := no_rate(lead, rule)) is not None]
+    known = ledger.payloads([lead.lead_id for lead, _ in told]) if told else {}
+    return [(lead, words) for lead, words in told if lead.lead_id not in known]
 
 
 def _how_changed(lead: Lead, payload: str) -> str | None:

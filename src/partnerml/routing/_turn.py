@@ -155,7 +155,9 @@ class Turn:
         """Return how many leads each partner is owed by weighted round robin; who is not in it is owed none."""
         return self._memory.credit(self.connection)
 
-    def matches(self, keys: Keys, *, since: dt.datetime, name_threshold: float = 93.0) -> list[Match]:
+    def matches(
+        self, keys: Keys, *, since: dt.datetime, name_threshold: float = 93.0, then: queries.Then | None = None
+    ) -> list[Match]:
         """Return other leads that may be the same: of the same account or domain, or with a name alike.
 
         Parameters
@@ -163,13 +165,15 @@ class Turn:
         keys : Keys
             Of this lead.
         since : datetime
-            Leads that came, and were entered, before are not looked at.
+            Leads that were first decided before are not looked at.
         name_threshold : float
             How alike names must be, 0 to 100.
+        then : Then, optional
+            A decision: who had them, and what had become of them, is told as it was before it. By default as it is.
         """
         known = self._memory.known(self.connection, since=micros(since), forgets=self._forgets())
         like = known.like(keys, since=micros(since), threshold=name_threshold)
-        partners = self._partners_of([row.lead for row in like if row.lead_id != self.lead_id])
+        partners = self._partners_of([row.lead for row in like if row.lead_id != self.lead_id], then)
         rows = [row for row in like if row.lead in partners]
         self._matched = [(row.lead, *partners[row.lead]) for row in rows]
         return [match_of(row, *partners[row.lead]) for row in rows]
@@ -178,7 +182,7 @@ class Turn:
         """Return how many leads have been forgotten."""
         return int((self._found or self.connection.execute(queries.FORGETS).one()).forgets)
 
-    def _partners_of(self, numbers: list[int]) -> dict[int, tuple[Any, ...]]:
+    def _partners_of(self, numbers: list[int], then: queries.Then | None) -> dict[int, tuple[Any, ...]]:
         """Return who has some leads; of those that are closed, their outcome and when as well.
 
         A lead that is another one come again is with whoever has that one now. It is left out where that one has been
@@ -186,17 +190,20 @@ class Turn:
         """
         if not numbers:
             return {}
+        duplicates, holders, by = queries.DUPLICATES, queries.HOLDERS, {}
+        if then is not None:
+            duplicates, holders, by = queries.DUPLICATES_THEN, queries.HOLDERS_THEN, then._asdict()
         copies: dict[int, Any] = {}
         asked = numbers
         while asked:
-            found = {row.lead: row for row in queries.many(self.connection, queries.DUPLICATES, asked)}
+            found = {row.lead: row for row in queries.many(self.connection, duplicates, asked, **by)}
             copies |= found
             asked = [row.original for row in found.values() if row.original and row.original not in copies]
         first = {number: _followed(number, copies) for number in numbers}
         at_last = sorted({at for at, _ in first.values()})
         held = {
             row.lead: (row.partner_id,) if row.outcome is None else (row.partner_id, row.outcome, row.closed_at)
-            for row in queries.many(self.connection, queries.HOLDERS, at_last)
+            for row in queries.many(self.connection, holders, at_last, **by)
         }
         return {
             number: held.get(at, (None if copy is None else copy.partner_id,))

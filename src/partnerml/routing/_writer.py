@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from partnerml.errors import DataError
 from partnerml.routing import _schema as tables
 from partnerml.routing._offers import ACCEPTED, ASKED, CLOSED, HELD, OFFERED, Held, Limits, NewOffer, Offer, units_of
-from partnerml.routing._queries import checked_text
+from partnerml.routing._queries import checked_words
 from partnerml.routing._ready import Ready
 from partnerml.routing._schema import micros
 
 if TYPE_CHECKING:
     from partnerml.routing._vectors import Vector
 
-_LONGEST_TEXT = 10_000
 _OWED = sa.text(
     "INSERT INTO owed (partner_id, credit) VALUES (:partner_id, :credit) "
     "ON CONFLICT (partner_id) DO UPDATE SET credit = excluded.credit"
@@ -161,8 +159,4 @@ class Writer:
 
 
 def _words(value: object, name: str) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise DataError(f"{name} must be a text of at most {_LONGEST_TEXT:,} characters")
-    return checked_text(value, name)
+    return None if value is None else checked_words(value, name)
