@@ -148,3 +148,15 @@ def test_what_a_lead_repeats_is_with_whom_it_was_when_it_came(ledger_url):
         assert found["published_partner_id"].tolist() == ["p0", "p1", "p1"] == found["was_partner_id"].tolist()
         assert found["published_why"].tolist() == found["was_why"].tolist()
         assert "closed it as won" in found["published_why"].tolist()[-1]
+
+
+def test_a_copy_of_a_copy_of_the_day_is_with_whoever_has_the_first_by_then():
+    acme, later = {"domain": "acme.example"}, AS_OF + DAY
+    with Router.open(snapshot(3, p={"p0": 0.9, "p1": 0.5})) as router:
+        router.route({"lead_id": "e5", "created_at": AS_OF, **acme}, now=AS_OF)
+        router.route({"lead_id": "e1", "created_at": AS_OF, **acme}, now=later)
+        router.override("e5", "p1", by="Ada", reason="so", now=later + HOUR)
+        last = router.route({"lead_id": "e2", "created_at": AS_OF, **acme}, now=later + 2 * HOUR)
+        assert (last.duplicate_of, last.partner_id) == ("e1", "p1")
+        found = router.simulate(later)
+        assert found["published_partner_id"].tolist() == ["p0", "p1"]

@@ -6,6 +6,7 @@ they would be offered: nobody knows what those would have answered who were not 
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -80,7 +81,7 @@ class Rehearsal:
         self.opened, self._fold, self._credit = opened, fold, dict(credit)
         self._aligned: Aligned | None = None
         self._known = Known(since=0, forgets=0)
-        self._partners: list[str | None] = []
+        self._decided: list[tuple[str | None, str | None]] = []  # who got a lead, and which one it repeats
         self._open: dict[str, Entry] = {}  # what leads that it gave out took, by their ids
 
     def route(self, lead: Lead, moment: dt.datetime, *, matches: Sequence[Match] = (), past: Past = NEW) -> Decision:
@@ -104,9 +105,18 @@ class Rehearsal:
         window = self.opened.config.duplicates
         since = micros(moment - window.window)
         own = self._known.like(keys, since=since, threshold=window.name_threshold) if window.enabled else []
-        found = [*matches, *(match_of(row, self._partners[row.lead]) for row in own)]
+        others = {match.lead_id: match for match in matches}
+        found = [*matches, *(self._match(row, others) for row in own)]
         situation = self.opened.situation(lead, moment, self._load(moment), had=past.had, matches=found)
         return Case(situation, self.opened.way, past.number)
+
+    def _match(self, row: _Row, others: Mapping[str, Match]) -> Match:
+        """Return a lead of the rehearsal as an earlier one; a copy is with whoever has the lead that it repeats."""
+        partner_id, repeats = self._decided[row.lead]
+        known, first = match_of(row, partner_id), others.get(repeats or "")
+        if first is None:
+            return known
+        return dataclasses.replace(known, partner_id=first.partner_id, outcome=first.outcome, closed_at=first.closed_at)
 
     def take(self, case: Case, outcome: Outcome | None = None) -> Decision:
         """Take a decision for made: one that was found elsewhere, or that of the policy."""
@@ -119,9 +129,9 @@ class Rehearsal:
         keys = keys_of(lead, self.opened.snapshot)
         created = micros(keys.created_at or moment)
         told = keys.account_id, keys.domain, keys.name, keys.country
-        row = _Row(len(self._partners), lead.lead_id, created, micros(moment), *told)
+        row = _Row(len(self._decided), lead.lead_id, created, micros(moment), *told)
         self._known.add([row])
-        self._partners.append(outcome.decision.partner_id)
+        self._decided.append((outcome.decision.partner_id, outcome.decision.duplicate_of))
         return outcome.decision
 
     @property
