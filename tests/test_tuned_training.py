@@ -336,6 +336,30 @@ def test_a_split_is_disjoint_in_time_and_judges_as_much_as_it_can(n_folds, gap, 
     assert all(cut + pd.Timedelta(days=offset) + maturity > found.since for cut in later)
 
 
+@pytest.mark.parametrize(
+    ("cluster", "beside", "many", "told"),
+    [
+        ("partner_id", {}, 150, "150 partners"),
+        ("account_id", {}, 150, "150 accounts"),
+        # leads of one partner go together
+        ("lead_id", {"partner_id": 7}, 7, "7 partners"),
+    ],
+)
+def test_segments_go_by_the_partner_or_else_by_what_the_rows_are_of(monkeypatch, cluster, beside, many, told):
+    recipe = made(best=6.0)
+    keys = recipe.data.keys.rename(columns={"partner_id": cluster})
+    keys = keys.assign(**{name: np.arange(len(keys)) % few for name, few in beside.items()})
+    recipe = dataclasses.replace(recipe, cluster=cluster, data=dataclasses.replace(recipe.data, keys=keys))
+    monkeypatch.setattr("partnerml.models.segment_labels", lambda data: pd.DataFrame({"tier": ["a"] * len(data)}))
+    rows = pd.DataFrame({"row": np.arange(len(keys)), "cluster": keys[cluster], "y": recipe.labels})
+    rows = rows.assign(score=0.4, weight=1.0)
+    (found,) = recipe._segments(rows)
+    assert found["partners"] == many
+    assert f" forecasts for {told}, " in found["words"]
+    alone = dataclasses.replace(recipe.data, keys=keys.assign(**dict.fromkeys(beside or {cluster: 0}, 0)))
+    assert dataclasses.replace(recipe, data=alone)._segments(rows) == []
+
+
 def test_the_space_holds_the_defaults_of_what_it_tunes():
     space = space_of(("trees", "logistic", "bgnbd"))
     trees = BoostedTrees().get_params()
