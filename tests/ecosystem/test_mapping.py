@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
 import pandas as pd
 import pytest
@@ -27,8 +28,11 @@ def run(tmp_path: Path) -> Iterator[Any]:
     """Return a function that maps one table of a folder by a block of the configuration."""
     backends = []
 
-    def call(block: Any, table: str = "deals", *, remote: Any = None) -> MappedTable:
-        tree = {"data": {"source": str(tmp_path), "tables": {table: block}}, "output": str(tmp_path / "out")}
+    def call(
+        block: Any, table: str = "deals", *, remote: Any = None, sources: dict[str, str] | None = None
+    ) -> MappedTable:
+        data = {"source": str(tmp_path), "sources": sources or {}, "tables": {table: block}}
+        tree = {"data": data, "output": str(tmp_path / "out")}
         config = Config.from_dict(tree, base=tmp_path)
         files = {} if remote is not None else find_files(config)
         backend = open_engine(config, folders=[tmp_path])
@@ -88,6 +92,23 @@ def test_values_compare_trimmed_and_without_case(run: Any) -> None:
         ("c", "retail"),
         ("d", None),
     ]
+
+
+def test_values_compare_without_any_blanks_around(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "blanks.csv").write_text(
+        'Id,Industry\na,"\tRetail\n"\nb,\u00a0retail\u00a0\nc,"\t"\n', encoding="utf-8"
+    )
+    column = {"from": "Industry", "values": {"retail": "r"}}
+    mapped = run({"from": "blanks", "columns": {"deal_id": "Id", "vertical": column}})
+    assert mapped.violations == ()  # a field of blanks is an empty field
+    assert rows(mapped, "deal_id", "vertical") == [("a", "r"), ("b", "r"), ("c", None)]
+
+
+def test_raw_columns_may_be_called_like_anything_beside_values(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "short.csv").write_text("k,v\na,Retail\n")
+    columns = {"deal_id": {"expr": "k || '!'"}, "vertical": {"expr": "v", "values": {"retail": "r"}}}
+    mapped = run({"from": "short", "columns": columns, "where": "v is not null"})
+    assert rows(mapped, "deal_id", "vertical") == [("a!", "r")]
 
 
 def test_a_value_that_is_not_mapped_is_a_violation_with_its_count(run: Any) -> None:
@@ -196,6 +217,86 @@ def test_a_union_is_by_name(run: Any, tmp_path: Path) -> None:
     assert rows(mapped, "deal_id", "amount", "role") == [("a", "1.5", None), ("x", "9", "sourced")]
 
 
+def of_sql(path: Path, select: str) -> None:
+    """Write the rows of a SELECT as a Parquet file."""
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({select}) TO '{path}'")
+
+
+ZONED = "SELECT 'a' AS id, TIMESTAMPTZ '2024-01-01 12:00:00+00' AS seen"
+NAIVE = "SELECT 'b' AS id, TIMESTAMP '2024-01-01 12:00:00' AS seen"
+
+
+def test_blocks_that_mix_zoned_and_naive_moments_are_refused(run: Any, tmp_path: Path) -> None:
+    of_sql(tmp_path / "new.parquet", ZONED)
+    of_sql(tmp_path / "old.parquet", NAIVE)
+    columns = {"deal_id": "id", "registered_at": "seen"}
+    message = refusal(run, [{"from": "new", "columns": columns}, {"from": "old", "columns": columns}])
+    for part in ("data.tables.deals", "registered_at has a time zone in block 0 and none in block 1", "map the column"):
+        assert part in message
+    told = columns | {"registered_at": {"expr": "timezone('America/New_York', seen)"}}
+    mapped = run([{"from": "new", "columns": columns}, {"from": "old", "columns": told}])
+    assert mapped.table.registered_at.epoch_seconds().to_pyarrow().to_pylist() == [1704110400, 1704128400]
+
+
+def test_a_block_whose_moments_are_all_missing_mixes_nothing(run: Any, tmp_path: Path) -> None:
+    of_sql(tmp_path / "new.parquet", ZONED)
+    of_sql(tmp_path / "old.parquet", "SELECT 'b' AS id, CAST(NULL AS TIMESTAMP) AS seen")
+    columns = {"deal_id": "id", "registered_at": "seen"}
+    mapped = run([{"from": "new", "columns": columns}, {"from": "old", "columns": columns}])
+    assert mapped.table.count().to_pyarrow().as_py() == 2
+
+
+@pytest.mark.parametrize("other", ["'x'", "7"])
+def test_blocks_with_floating_ids_beside_others_are_refused(run: Any, tmp_path: Path, other: str) -> None:
+    of_sql(tmp_path / "one.parquet", "SELECT 2.0::DOUBLE AS id, 1.5::DOUBLE AS n")
+    of_sql(tmp_path / "two.parquet", f"SELECT {other} AS id, '2' AS n")
+    columns = {"deal_id": "id", "amount": "n"}
+    message = refusal(run, [{"from": "one", "columns": columns}, {"from": "two", "columns": columns}])
+    for part in ("data.tables.deals: deal_id", "fractions in block 0 and none in block 1", "(12.0) as text"):
+        assert part in message
+    # of amounts a union changes nothing that counts
+    as_text = columns | {"deal_id": {"expr": "cast(cast(id as bigint) as varchar)"}}
+    mapped = run([{"from": "one", "columns": as_text}, {"from": "two", "columns": {"deal_id": {"const": "x"}}}])
+    assert rows(mapped, "deal_id") == [("2",), ("x",)]
+
+
+def test_files_that_mix_zoned_and_naive_moments_are_refused_where_they_are_used(run: Any, tmp_path: Path) -> None:
+    of_sql(tmp_path / "part-1.parquet", ZONED)
+    of_sql(tmp_path / "part-2.parquet", NAIVE)
+    of_sql(tmp_path / "part-3.parquet", ZONED)
+    sources = {"parts": "part-*.parquet"}
+    for block in (
+        {"from": "parts", "columns": {"deal_id": "id", "registered_at": "SEEN"}},
+        {"from": "parts", "columns": {"deal_id": "id"}, "where": "seen > '2024-01-01'"},
+        {"sql": "select id as deal_id, seen as registered_at from parts"},
+    ):
+        with pytest.raises(MappingError) as caught:
+            run(block, sources=sources)
+        message = str(caught.value)
+        for part in ("data.tables.deals", "raw table parts: seen has", "part-1.parquet and 1 more", "data.sources"):
+            assert part in message
+        assert f"none in {tmp_path / 'part-2.parquet'}" in message
+    assert rows(run({"from": "parts", "columns": {"deal_id": "id"}}, sources=sources), "deal_id") == [
+        ("a",),
+        ("a",),
+        ("b",),
+    ]
+
+
+def test_files_with_floating_ids_beside_text_are_refused(run: Any, tmp_path: Path) -> None:
+    of_sql(tmp_path / "part-1.parquet", "SELECT 2.0::DOUBLE AS deal_id, 1.5::DOUBLE AS amount")
+    of_sql(tmp_path / "part-2.parquet", "SELECT 'x' AS deal_id, '2' AS amount")
+    sources = {"parts": "part-*.parquet"}
+    for block in ({"from": "parts"}, {"from": "parts", "columns": {"deal_id": "deal_id"}}):
+        with pytest.raises(
+            MappingError, match=r"deal_id must be text or whole numbers.*fractions in .*part-1\.parquet"
+        ):
+            run(block, sources=sources)
+    mapped = run({"from": "parts", "columns": {"amount": "amount", "deal_id": {"const": "d"}}}, sources=sources)
+    assert rows(mapped, "amount") == [("1.5",), ("2",)]
+
+
 def test_sql_joins_named_tables(run: Any, tmp_path: Path) -> None:
     (tmp_path / "User Accounts.csv").write_text("UserId,Account\nu1,p1\nu2,p2\n")
     (tmp_path / "logins.jsonl").write_text('{"who": "u1", "at": "2024-01-01"}\n{"who": "u9", "at": "2024-01-02"}\n')
@@ -254,4 +355,31 @@ def test_tables_of_a_connection_are_mapped_alike(run: Any) -> None:
     assert rows(run(block, remote=remote), "role") == [("sourced",)] * 6
     block = {"sql": "select id as deal_id, sum(n) as amount from opp where upper(id) > 'D3' group by all"}
     assert rows(run(block, remote=remote), "deal_id", "amount") == [("d4", 4), ("d5", 5)]
+    remote.disconnect()
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        "a join b using (acc, ORG)",
+        "a natural join b",
+        "a natural left outer join b",
+        "a join b on a.acc = b.acc and a.org = b.org",
+    ],
+)
+def test_joins_over_a_connection_see_every_column_that_they_are_on(run: Any, join: str) -> None:
+    remote = ibis.duckdb.connect()
+    remote.con.execute(
+        "CREATE TABLE a AS SELECT * FROM (VALUES ('p1', 1, 1, 0), ('p2', 1, 2, 0)) t(pid, acc, org, acc2)"
+    )
+    remote.con.execute("CREATE TABLE b AS SELECT * FROM (VALUES ('one', 1, 1), ('two', 1, 2)) t(name, acc, org)")
+    mapped = run({"sql": f"select a.pid as partner_id, b.name as name from {join}"}, "partners", remote=remote)
+    assert rows(mapped, "partner_id", "name") == [("p1", "one"), ("p2", "two")]
+    remote.disconnect()
+
+
+def test_from_without_select_over_a_connection_takes_every_column(run: Any) -> None:
+    remote = ibis.duckdb.connect()
+    remote.con.execute("CREATE TABLE a AS SELECT 'p1' AS partner_id, 'one' AS name")
+    assert rows(run({"sql": "from a"}, "partners", remote=remote), "partner_id", "name") == [("p1", "one")]
     remote.disconnect()

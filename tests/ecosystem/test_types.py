@@ -157,6 +157,54 @@ def test_native_naive_moments_of_any_precision(connection: Any, source: str) -> 
     ]
 
 
+LAST = datetime(9999, 12, 31, 23, 59, 59, 999999)
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "zone", "expected"),
+    [
+        ("VARCHAR", "9999-12-31 23:59:59", "UTC", datetime(9999, 12, 31, 23, 59, 59)),
+        ("VARCHAR", "9999-12-31 23:59:59", "America/New_York", LAST),
+        ("VARCHAR", "9999-12-31T23:59:59-05:00", "UTC", LAST),
+        ("VARCHAR", "9999-12-31", "America/New_York", datetime(9999, 12, 31)),
+        ("VARCHAR", "0001-01-01 00:00", "UTC", datetime(1, 1, 1)),
+        ("VARCHAR", "0001-01-01 00:00", "Asia/Tokyo", BAD),
+        ("VARCHAR", "0001-01-01T00:00+05:00", "UTC", BAD),
+        ("VARCHAR", "0000-06-01", "UTC", BAD),
+        ("TIMESTAMP", "9999-12-31 23:59:59", "America/New_York", LAST),
+        ("TIMESTAMP", "9999-12-31 23:59:59", "Asia/Tokyo", datetime(9999, 12, 31, 14, 59, 59)),
+        ("TIMESTAMP", "12000-01-01", "UTC", LAST),
+        ("TIMESTAMP", "294247-01-10 04:00:54", "America/New_York", LAST),
+        ("TIMESTAMP", "infinity", "UTC", LAST),
+        ("TIMESTAMP", "infinity", "Asia/Tokyo", LAST),
+        ("TIMESTAMP", "-infinity", "America/New_York", BAD),
+        ("TIMESTAMP", "0044-03-15 (BC)", "UTC", BAD),
+        ("TIMESTAMP_NS", "infinity", "UTC", LAST),
+        ("TIMESTAMPTZ", "infinity", "UTC", LAST),
+        ("TIMESTAMPTZ", "9999-12-31 23:59:59-05", "UTC", LAST),
+        ("TIMESTAMPTZ", "-infinity", "UTC", BAD),
+        ("DATE", "infinity", "UTC", LAST),
+        ("DATE", "4000000-01-01", "America/New_York", LAST),
+        ("DATE", "9999-12-31", "UTC", datetime(9999, 12, 31)),
+        ("DATE", "0044-03-15 (BC)", "UTC", BAD),
+        ("DATE", "-infinity", "UTC", BAD),
+    ],
+)
+def test_moments_beyond_the_calendar_are_for_ever_or_wrong(
+    connection: Any, source: str, value: str, zone: str, expected: Any
+) -> None:
+    assert read(connection, Column("at", Type.TIMESTAMP), [value], source, zone) == [expected]
+
+
+@pytest.mark.parametrize("value", ["infinity", "10000-01-01", "0044-03-15 (BC)"])
+def test_a_native_column_with_moments_beyond_the_calendar_is_not_taken_as_it_is(connection: Any, value: str) -> None:
+    how = cast(Column("at", Type.TIMESTAMP), "x", "text", "TIMESTAMP")
+    query = f"SELECT {how.altered} FROM (SELECT ?::TIMESTAMP AS x)"
+    assert connection.execute(query, [value]).fetchone() == (True,)
+    for unaltered in ("2024-01-05", None):
+        assert connection.execute(query, [unaltered]).fetchone() == (False,)
+
+
 def test_epoch_milliseconds_as_numbers(connection: Any) -> None:
     column = Column("at", Type.TIMESTAMP)
     assert read(connection, column, [1704450601250, 1704450601], "BIGINT") == [

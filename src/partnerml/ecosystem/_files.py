@@ -11,7 +11,7 @@ import dataclasses
 import gzip
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +72,39 @@ def relation(connection: Any, files: Files) -> str:
     if files.format == "parquet":
         return f"SELECT * FROM read_parquet({paths}, union_by_name=true)"
     return _json_lines(connection, files, paths)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Parquet files of one raw table that have the same columns of the same types, which are named in lower case."""
+
+    paths: tuple[Path, ...]
+    kinds: Mapping[str, str]
+
+    @property
+    def select(self) -> str:
+        """SQL that reads these files alone."""
+        return f"SELECT * FROM read_parquet({_list(self.paths)})"
+
+
+def layouts(connection: Any, files: Files) -> list[Layout]:
+    """Return the layouts of files that bring their own types; none where they cannot differ.
+
+    One look at the footers tells which files are alike, so that the types are asked once a layout and not once a file.
+    """
+    if files.format != "parquet" or len(files.paths) == 1:
+        return []
+    shapes = (
+        "SELECT file_name, list((name, type, converted_type, logical_type, num_children) ORDER BY column_id) AS shape "
+        f"FROM parquet_schema({_list(files.paths)}) GROUP BY file_name"
+    )
+    rows = connection.execute(f"SELECT list(file_name ORDER BY file_name) FROM ({shapes}) GROUP BY shape").fetchall()
+    return [_layout(connection, tuple(map(Path, names))) for names in sorted(row[0] for row in rows)]
+
+
+def _layout(connection: Any, paths: tuple[Path, ...]) -> Layout:
+    described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({_list(paths[:1])})").fetchall()
+    return Layout(paths, {str(row[0]).casefold(): str(row[1]) for row in described})
 
 
 def _list(paths: Sequence[Path]) -> str:

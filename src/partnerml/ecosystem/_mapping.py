@@ -15,16 +15,22 @@ from typing import Any
 
 import ibis
 import pyarrow as pa
+import sqlglot
+from sqlglot import exp
 
 from partnerml import schema
 from partnerml.config import BlockConfig, ColumnConfig, nearest, unknown_column
 from partnerml.ecosystem._engine import MAPPED, explained
+from partnerml.ecosystem._files import Files, layouts
 from partnerml.ecosystem._report import Violation
 from partnerml.ecosystem._sources import RawTable, Sources
-from partnerml.ecosystem._sql import check_expression, check_select, literal, quote
+from partnerml.ecosystem._sql import Fenced, check_expression, check_select, literal, quote
+from partnerml.ecosystem._types import BLANKS, clash
 from partnerml.errors import MappingError
+from partnerml.schema import Type
 
 _FIRST = 3
+_ZONED = "{expr: \"timezone('America/New_York', COLUMN)\"}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +47,7 @@ class _Values:
 
     column: str
     raw: str  # SQL of the raw value, as trimmed text
-    lookup: str  # the table with the columns k and v
+    lookup: str  # the table with the columns __k and __v; raw columns may well be called k or v
     alias: str
     config: ColumnConfig
 
@@ -58,9 +64,18 @@ class _Compiled:
     @property
     def select(self) -> str:
         joins = "".join(
-            f" LEFT JOIN {item.lookup} AS {item.alias} ON {item.alias}.k = lower({item.raw})" for item in self.values
+            f" LEFT JOIN {item.lookup} AS {item.alias} ON {item.alias}.__k = lower({item.raw})" for item in self.values
         )
         return f"SELECT {', '.join(f'{sql} AS {quote(name)}' for name, sql in self.items.items())} {self.origin}{joins}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A part of a union: what messages call it, its SQL, and the DuckDB types of its columns, in lower case."""
+
+    place: str
+    select: str
+    kinds: Mapping[str, str]
 
 
 class Mapper:
@@ -91,6 +106,8 @@ class Mapper:
         compiled = [
             self._block(name, block, where if len(blocks) == 1 else f"{where}.{i}") for i, block in enumerate(blocks)
         ]
+        if len(compiled) > 1:
+            self._check_blocks(name, compiled, where)
         select = " UNION ALL BY NAME ".join(f"({block.select})" for block in compiled)
         kind = "VIEW" if all(block.is_plain for block in compiled) else "TABLE"
         with explained(where):
@@ -117,7 +134,9 @@ class Mapper:
             values: list[_Values] = []
         else:
             items, values = self._columns(block.columns, known, source=source, where=where, needed=needed)
-        raw = self._sources.open(source, columns=[column for column in known if column in needed], where=condition)
+        used = [column for column in known if column in needed]
+        self._check_files(name, source, {column: _raw_type(name, block, column) for column in used}, where)
+        raw = self._sources.open(source, columns=used, where=condition)
         is_computed = any(column.expr is not None for column in (block.columns or {}).values()) or bool(values)
         return _Compiled(items, _from(raw, condition), tuple(values), not (is_computed or raw.needs_parsing))
 
@@ -152,11 +171,13 @@ class Mapper:
         mentioned = [source for source in sources if source.casefold() in text.casefold()]
         columns = {column for source in mentioned for column in self._sources.columns(source)}
         fenced = check_select(self._backend.con, text, sources=sources, columns=columns, where=where)
-        named = {column.casefold() for column in fenced.columns}
+        named = _named_columns(fenced)
         ctes = []
         for source in fenced.tables:
             known = self._sources.columns(source)
-            cut = None if "*" in text else [column for column in known if column.casefold() in named]
+            cut = None if named is None else [column for column in known if column.casefold() in named]
+            used = {column: _type(name, column) for column in (known if cut is None else cut)}
+            self._check_files(name, source, used, where)
             ctes.append(f"{quote(source)} AS (SELECT * FROM {self._sources.open(source, columns=cut).relation})")
         select = f"({'WITH ' + ', '.join(ctes) + ' ' if ctes else ''}SELECT * FROM (\n{fenced.text}\n))"
         with explained(where):
@@ -169,6 +190,49 @@ class Mapper:
             if problem:
                 raise MappingError(f"{where}: {problem}; rename it with AS, or leave it out of the SELECT")
         return _Compiled(items, f"FROM {select} AS {quote(name)}", is_plain=False)
+
+    def _check_blocks(self, name: str, blocks: Sequence[_Compiled], where: str) -> None:
+        """Refuse blocks whose union would lose a type that the cast has to see."""
+        parts = []
+        for i, block in enumerate(blocks):
+            with explained(f"{where}.{i}"):
+                described = self._backend.con.execute(f"DESCRIBE {block.select}").fetchall()
+            parts.append(_Part(f"block {i}", block.select, {str(row[0]).casefold(): str(row[1]) for row in described}))
+        columns = dict.fromkeys(column for block in blocks for column in block.items)
+        remedy = f"map the column alike in all blocks; {_ZONED} gives moments their zone, an expression an id its text"
+        self._refuse_clashes(parts, {column: _type(name, column) for column in columns}, where, remedy)
+
+    def _check_files(self, name: str, source: str, columns: Mapping[str, Type], where: str) -> None:
+        """Refuse files of one raw table whose union would lose a type that the cast has to see."""
+        origin = self._sources._origins[source]
+        if not isinstance(origin, Files):
+            return
+        with explained(f"raw table {source}"):
+            found = layouts(self._backend.con, origin)
+        parts = [_Part(Files(item.paths, origin.format).text, item.select, item.kinds) for item in found]
+        remedy = (
+            f"write the files alike, or name them apart in data.sources and map {name} by a list of blocks, with "
+            f"{_ZONED} for moments without a zone"
+        )
+        self._refuse_clashes(parts, columns, f"{where}: raw table {source}", remedy)
+
+    def _refuse_clashes(self, parts: Sequence[_Part], columns: Mapping[str, Type], where: str, remedy: str) -> None:
+        for column, kind in columns.items():
+            having = [(part, part.kinds[column.casefold()]) for part in parts if column.casefold() in part.kinds]
+            found = clash(kind, [source for _, source in having])
+            if found is None:
+                continue
+            # pandas gives a column without any value a type of its own: that is no clash
+            changed = [part.place for part, source in having if source in found.changed and self._gives(part, column)]
+            kept = [part.place for part, source in having if source in found.kept]
+            if changed:
+                text = found.text.format(column=column, changed=_places(changed), kept=_places(kept))
+                raise MappingError(f"{where}: {text}; {remedy}")
+
+    def _gives(self, part: _Part, column: str) -> bool:
+        query = f"SELECT 1 FROM ({part.select}) WHERE {quote(column)} IS NOT NULL LIMIT 1"
+        with explained(part.place):
+            return bool(self._backend.con.execute(query).fetchall())
 
     def _values(self, column: str, sql: str, config: ColumnConfig, where: str) -> _Values:
         """Store a value map, its keys trimmed and in lower case."""
@@ -183,13 +247,13 @@ class Mapper:
             folded[plain] = value
         number = next(self._numbers)
         lookup, connection = f"{MAPPED}.{quote(f'values {number}')}", self._backend.con
-        incoming = pa.table({"k": pa.array(folded, pa.string()), "v": pa.array(folded.values(), pa.string())})
+        incoming = pa.table({"__k": pa.array(folded, pa.string()), "__v": pa.array(folded.values(), pa.string())})
         connection.register("partnerml_values", incoming)
         try:
-            connection.execute(f"CREATE TABLE {lookup} AS SELECT lower(k) AS k, v FROM partnerml_values")
+            connection.execute(f"CREATE TABLE {lookup} AS SELECT lower(__k) AS __k, __v FROM partnerml_values")
         finally:
             connection.unregister("partnerml_values")
-        return _Values(column, f"trim(CAST({sql} AS VARCHAR))", lookup, f"values_{number}", config)
+        return _Values(column, f"trim(CAST({sql} AS VARCHAR), {BLANKS})", lookup, f"values_{number}", config)
 
     def _unmapped(self, name: str, block: _Compiled, where: str) -> list[Violation]:
         """Count the values that a map without a default does not name."""
@@ -200,7 +264,7 @@ class Mapper:
             # a null stays null; an empty text is an empty field
             missing = (
                 f"SELECT {item.raw} AS value {block.origin} WHERE {item.raw} <> '' "
-                f"AND lower({item.raw}) NOT IN (SELECT k FROM {item.lookup})"
+                f"AND lower({item.raw}) NOT IN (SELECT __k FROM {item.lookup})"
             )
             rows = self._backend.con.execute(
                 f"SELECT value, count(*) AS n, sum(n) OVER (), (SELECT count(*) {block.origin}) "
@@ -217,6 +281,41 @@ class Mapper:
                     )
                 )
         return found
+
+
+def _named_columns(fenced: Fenced) -> frozenset[str] | None:
+    """Return the columns that a SELECT can need, in lower case; None if it may need any."""
+    tree = sqlglot.parse_one(fenced.text, dialect="duckdb")
+    joins = list(tree.find_all(exp.Join))
+    # a natural join is on whatever columns both sides have, and FROM without SELECT means *
+    if "*" in fenced.text or tree.find(exp.Star) or any(join.method == "NATURAL" for join in joins):
+        return None
+    shared = [item.name for join in joins for item in join.args.get("using") or ()]
+    return frozenset(column.casefold() for column in (*fenced.columns, *shared))
+
+
+def _type(name: str, column: str) -> Type:
+    """Return the type of a canonical column; text where the schema knows none."""
+    table = schema.TABLES[name]
+    known = table.column(_canonical_name(table, column))
+    return Type.TEXT if known is None else known.type
+
+
+def _raw_type(name: str, block: BlockConfig, column: str) -> Type:
+    """Return the type that a raw column must have: that of an id if it becomes one as it is, else its own."""
+    if block.columns is None:
+        return _type(name, column)
+    types = {
+        _type(name, canonical)
+        for canonical, config in block.columns.items()
+        if config.source is not None and config.source.casefold() == column.casefold()
+    }
+    return Type.ID if Type.ID in types else Type.TEXT
+
+
+def _places(places: Sequence[str]) -> str:
+    more = f" and {len(places) - _FIRST} more" if len(places) > _FIRST else ""
+    return ", ".join(places[:_FIRST]) + more
 
 
 def _from(raw: RawTable, condition: str | None) -> str:
@@ -261,11 +360,11 @@ def _constant(value: str | float | bool | None) -> str:
 
 
 def _looked_up(item: _Values) -> str:
-    mapped = f"{item.alias}.v"
+    mapped = f"{item.alias}.__v"
     if not item.config.has_default or item.config.default is None:
         return mapped
     # a value that is mapped to null on purpose stays null
-    is_named = f"{item.alias}.k IS NOT NULL OR {item.raw} IS NULL"
+    is_named = f"{item.alias}.__k IS NOT NULL OR {item.raw} IS NULL"
     return f"CASE WHEN {is_named} THEN {mapped} ELSE {literal(item.config.default)} END"
 
 

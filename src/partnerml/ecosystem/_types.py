@@ -8,7 +8,8 @@ id         text, trimmed; integers become decimal text; floats are refused (``12
 text       trimmed; only the empty field is null (``NA`` is Namibia)
 slug       as text; the shape is checked by the rules, never repaired
 timestamp  ISO 8601 text, a date (00:00 UTC of its day), epoch milliseconds, a native timestamp;
-           zoned values become UTC, naive ones are read in the table's time zone
+           zoned values become UTC, naive ones are read in the table's time zone; what lies after the year 9999,
+           infinity included, means "for ever" and becomes its last moment
 number     finite float64; in native columns not-a-number means missing, as in pandas
 integer    whole numbers only
 boolean    true/false, yes/no, t/f, y/n, 1/0 in any case
@@ -20,7 +21,7 @@ codes      upper-cased (countries, regions, currencies); allowed texts are compa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from partnerml import schema
 from partnerml.ecosystem._sql import literal
@@ -29,13 +30,15 @@ from partnerml.schema import Type
 
 # CRM exports carry tabs, line ends and no-break spaces around texts
 _NO_BREAK_SPACE = "\u00a0"
-_BLANKS = f"' \t\r\n{_NO_BREAK_SPACE}'"
+BLANKS = f"' \t\r\n{_NO_BREAK_SPACE}'"
 _TEXT_TYPES = ("VARCHAR", "ENUM", "UUID", "JSON")
 _INTEGER_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOAT_TYPES = ("FLOAT", "REAL", "DOUBLE", "DECIMAL")
 _UPPER = (Type.COUNTRY, Type.REGION, Type.CURRENCY)
 # sums are exact in DECIMAL(38, 6): that holds 1e17 values of this size
 _LARGEST = "1e15"
+# the calendar of Python; databases hold more, and write "for ever" as infinity or as the end of 9999 in some zone
+_FIRST, _LAST = "TIMESTAMP '0001-01-01 00:00:00'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
 _NUMERIC = (Type.NUMBER, Type.AMOUNT, Type.SHARE, Type.LATITUDE, Type.LONGITUDE)
 
 TARGETS = {
@@ -148,6 +151,51 @@ def cast_open(raw: str, text: str, source: str, zone: str = "UTC") -> Cast:
 
 
 @dataclasses.dataclass(frozen=True)
+class Clash:
+    """Types of one column that a union would make one before a cast sees them, and so change what its values mean.
+
+    Attributes
+    ----------
+    changed : frozenset of str
+        The DuckDB types whose values it would change.
+    kept : frozenset of str
+        The DuckDB types beside which it would.
+    text : str
+        What is wrong, with places for the column and for where it has either kind of type.
+    """
+
+    changed: frozenset[str]
+    kept: frozenset[str]
+    text: str
+
+
+def clash(type: Type, sources: Collection[str]) -> Clash | None:
+    """Return what a union of one column would change in silence, or None.
+
+    DuckDB reads naive moments beside zoned ones as UTC, whatever the table's time zone, and turns 2.0 into an id of
+    text beside text.
+
+    Parameters
+    ----------
+    type : Type
+        The canonical type of the column.
+    sources : collection of str
+        DuckDB's names of the types that it has in the parts of the union.
+    """
+    rules = [({"timestamp"}, {"zoned"}, "{column} has a time zone in {kept} and none in {changed}")]
+    if type is Type.ID:
+        text = f"{{column}} must be {_EXPECTED[Type.ID]}: it holds fractions in {{changed}} and none in {{kept}}"
+        rules.append(({"float"}, {"text", "integer"}, text))
+    for changed, kept, text in rules:
+        lost, other = (
+            frozenset(source for source in sources if _family(source) in families) for families in (changed, kept)
+        )
+        if lost and other:
+            return Clash(lost, other, text)
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
 class _Origin:
     """A raw column on its way to a type: the SQL that holds its value, for text the trimmed one."""
 
@@ -195,7 +243,7 @@ def _trimmed(raw: str, source: str) -> str:
     plain = f"({raw} ->> '$')" if kind == "JSON" else raw if kind == "VARCHAR" else f"CAST({raw} AS VARCHAR)"
     # trimming more than spaces is slow, and almost no value needs it
     ends = " AND ".join(f"{plain}[{i}] > ' ' AND {plain}[{i}] <> '{_NO_BREAK_SPACE}'" for i in (1, -1))
-    return f"CASE WHEN {ends} THEN {plain} ELSE nullif(trim({plain}, {_BLANKS}), '') END"
+    return f"CASE WHEN {ends} THEN {plain} ELSE nullif(trim({plain}, {BLANKS}), '') END"
 
 
 def _text(origin: _Origin, raw: str, *, lowered: bool) -> Cast:
@@ -259,7 +307,7 @@ def _list(origin: _Origin) -> Cast:
 
 
 def _elements(sql: str) -> str:
-    return f"[trim(_e, {_BLANKS}) FOR _e IN {sql} IF trim(_e, {_BLANKS}) <> '']"
+    return f"[trim(_e, {BLANKS}) FOR _e IN {sql} IF trim(_e, {BLANKS}) <> '']"
 
 
 def _timestamp(origin: _Origin, zone: str) -> Cast:
@@ -268,12 +316,20 @@ def _timestamp(origin: _Origin, zone: str) -> Cast:
         return _timestamp_text(origin, zone)
     if origin.family == "zoned":
         # the epoch does not depend on the session's zone; nanoseconds must drop to microseconds first
-        return origin.to(f"make_timestamp(epoch_us(CAST({value} AS TIMESTAMPTZ)))")
+        plain = f"CAST({value} AS TIMESTAMPTZ)"
+        # infinity has no epoch
+        return origin.to(
+            f"CASE WHEN {plain} > timezone('UTC', {_LAST}) THEN {_LAST} "
+            f"WHEN {plain} >= timezone('UTC', {_FIRST}) THEN make_timestamp(epoch_us({plain})) END"
+        )
     if origin.family == "timestamp":
         passes = zone == "UTC" and origin.source.upper() == "TIMESTAMP"
-        return origin.to(_in_zone(f"CAST({value} AS TIMESTAMP)", zone), altered="false" if passes else None)
+        altered = f"coalesce({value} NOT BETWEEN {_FIRST} AND {_LAST}, false)" if passes else None
+        return origin.to(_bounded(_in_zone(f"CAST({value} AS TIMESTAMP)", zone)), altered=altered)
     if origin.family == "date":
-        return origin.to(f"CAST({value} AS TIMESTAMP)")
+        # a date may lie beyond what a timestamp holds
+        plain = f"CASE WHEN {value} > CAST({_LAST} AS DATE) THEN {_LAST} ELSE TRY_CAST({value} AS TIMESTAMP) END"
+        return origin.to(_bounded(plain))
     if origin.family in ("integer", "float"):
         return origin.to(_from_epoch(value))
     return origin.unreadable()
@@ -292,6 +348,8 @@ def _timestamp_text(origin: _Origin, zone: str) -> Cast:
         f"WHEN {zoned} THEN make_timestamp(epoch_us(TRY_CAST({text} AS TIMESTAMPTZ))) "
         f"ELSE {_in_zone(f'TRY_CAST({text} AS TIMESTAMP)', zone)} END"
     )
+    # only at the ends can a zone lead out of the calendar; for the rest each value is read once
+    sql = f"CASE WHEN {text} >= '0001-01-02' AND {text} < '9999-12-31' THEN {sql} ELSE {_bounded(sql)} END"
     return dataclasses.replace(
         origin.parsed(sql),
         zoned=f"coalesce({timed} AND {zoned}, false)",
@@ -300,7 +358,13 @@ def _timestamp_text(origin: _Origin, zone: str) -> Cast:
 
 
 def _in_zone(naive: str, zone: str) -> str:
-    return naive if zone == "UTC" else f"timezone('UTC', timezone({literal(zone)}, {naive}))"
+    # the change of zone fails at the ends of what a timestamp holds, and infinity stays "for ever" in every zone
+    return naive if zone == "UTC" else _bounded(naive, f"timezone('UTC', timezone({literal(zone)}, {naive}))")
+
+
+def _bounded(value: str, inside: str | None = None) -> str:
+    """Return the moment, or what is made of it, within the calendar: after it the last one, before it null."""
+    return f"CASE WHEN {value} > {_LAST} THEN {_LAST} WHEN {value} >= {_FIRST} THEN {inside or value} END"
 
 
 def _from_epoch(value: str) -> str:
