@@ -16,6 +16,7 @@ from partnerml.config import Config
 from partnerml.ecosystem import Ecosystem
 from partnerml.errors import BusyError, ConfigError, DataError, ModelError, NoChampionError, NotEnoughDataError
 from partnerml.models import Registry
+from partnerml.routing._snapshot_files import current, publish_current
 
 AS_OF = "2026-06-01"
 OUTPUTS = ("scores/churn/date=2026-06-01/scores.parquet", "reports/2026-06-01/index.html", "runs/2026-06-01/state.json")
@@ -269,6 +270,45 @@ def test_what_routing_goes_by_is_published_once(tmp_path, office, published):
     assert len(office.trained) == len(office.scored) == 1, "rules are no reason to train or score"
     (tmp_path / "snapshots" / "snapshot2" / "manifest.json").write_text("damaged")
     assert night(tmp_path, **CLOSE, routing={"offers": {"limit": 5}}).snapshot == tmp_path / "snapshots" / "snapshot3"
+
+
+def test_a_night_of_the_past_leaves_routing_where_it_is_and_the_last_one_again_puts_it_back(
+    tmp_path, office, published
+):
+    def put(name: str, as_of: str) -> None:
+        outputs.write_json(tmp_path / "snapshots" / name / "snapshot.json", {"as_of": as_of})
+        publish_current(tmp_path / "snapshots", name)
+
+    done = night(tmp_path, **CLOSE)
+    assert done.snapshot == tmp_path / "snapshots" / "snapshot1"
+    put("snapshot1", f"{AS_OF}T00:00:00+00:00")
+    outputs.write_text(tmp_path / "snapshots" / "later" / "manifest.json", "{}")
+    put("later", "2026-06-02T00:00:00+00:00")
+    # done before, and not to be gone back to
+    assert night(tmp_path, **CLOSE).snapshot == done.snapshot
+    assert current(tmp_path / "snapshots") == "later"
+    # somebody went back by hand
+    outputs.write_text(tmp_path / "snapshots" / "older" / "manifest.json", "{}")
+    put("older", "2026-05-31T00:00:00+00:00")
+    night(tmp_path, **CLOSE)
+    assert current(tmp_path / "snapshots") == "snapshot1"
+    # never done: scores are wanted, routing is not taken back
+    put("later", "2026-06-02T00:00:00+00:00")
+    again = night(tmp_path, **CLOSE, routing={"offers": {"limit": 5}})
+    assert (again.snapshot, published) == (None, [dt.datetime(2026, 6, 1, tzinfo=dt.UTC)])
+    assert "as of 2026-06-02, which is later than this night and stays" in again.stages[3].reason
+
+
+def test_the_record_holds_no_password(tmp_path, office, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("postgresql+psycopg://ada:s3cret@db/leads?password=s3cret is not there")
+
+    monkeypatch.setattr(scoring, "score", fail)
+    with pytest.raises(RuntimeError):
+        night(tmp_path, routing={"ledger": "postgresql+psycopg://ada:s3cr@t@db:5432/leads"})
+    text = (tmp_path / "runs" / AS_OF / "run.json").read_text()
+    assert "s3cr" not in text
+    assert json.loads(text)["config"]["routing"]["ledger"] == "postgresql+psycopg://ada:***@db:5432/leads"
 
 
 def test_rates_that_were_not_promoted_are_published(tmp_path, office, published):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from partnerml import __version__, outputs
 from partnerml.errors import ConfigError, ModelError, NoChampionError, NotEnoughDataError
 from partnerml.manifests import hash_of
+from partnerml.masking import masked
 from partnerml.moments import Moment, is_midnight
 from partnerml.moments import moment as moment_of
 from partnerml.progress import Progress
@@ -359,9 +360,17 @@ class _Night:
         model, config = found[0].model_version, self.eco.config
         rules = config.routing.model_dump(mode="json", exclude={"ledger"})
         self.fingerprints[name] = _digest(self._given, rules, config.seed, found[1], model, self.as_of.isoformat())
+        # a night of the past, for scores that are missing, is not to take routing back to what was known then
+        current = publishing.published_as_of(config)
+        is_past = current is not None and current > self.as_of
         done = self._done_before(name)
         if done is not None:
+            if not is_past:
+                publishing.route_by(config, str(done.facts["snapshot_id"]))
             return done
+        if is_past:
+            words = f"leads are routed by a snapshot as of {current:%Y-%m-%d}, which is later than this night and stays"
+            return Stage(name, SKIPPED, words)
         folder = publishing.publish(self.eco, as_of=self.as_of, progress=self.progress)
         # it holds the hashes of all other files
         return self._written(name, folder / "manifest.json", model_version=model, snapshot_id=folder.name)
@@ -417,14 +426,14 @@ class _Night:
             "as_of": self.as_of.isoformat(),
             "started": started.isoformat(timespec="seconds"),
             "ended": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "failure": failure,
+            "failure": masked(failure),
             "stages": [
                 {**dataclasses.asdict(stage), "seconds": round(self.seconds[name], 2)}
                 for name, stage in self.stages.items()
             ],
             "partnerml": __version__,
             "python": platform.python_version(),
-            "config": self.eco.config.resolved(),
+            "config": masked(self.eco.config.resolved()),
         }
         # the error that ended the run is the one to be told, not that of a full disk while noting it
         with contextlib.suppress(*(() if failure is None else (Exception,))):

@@ -6,13 +6,14 @@ Old ones stay: a decision is repeated with the snapshot that it was made with.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from partnerml import __version__
-from partnerml.errors import ConfigError, NoChampionError
+from partnerml.errors import ConfigError, NoChampionError, SourceError
 from partnerml.moments import Moment, is_midnight, moment
 from partnerml.progress import Progress
 
@@ -27,7 +28,15 @@ if TYPE_CHECKING:
     from partnerml.routing import Prices
     from partnerml.routing._snapshot import Snapshot
 
-__all__ = ["publish", "publish_beside_prices", "routed_by", "snapshot_of", "snapshots_folder"]
+__all__ = [
+    "publish",
+    "publish_beside_prices",
+    "published_as_of",
+    "route_by",
+    "routed_by",
+    "snapshot_of",
+    "snapshots_folder",
+]
 
 TASK = "close"
 NO_PRICES = (
@@ -108,6 +117,24 @@ def _warn_of_weights(snapshot: Snapshot) -> None:
 def snapshots_folder(config: Config) -> Path:
     """Return where the snapshots of a configuration lie."""
     return config.out / "snapshots"
+
+
+def published_as_of(config: Config) -> dt.datetime | None:
+    """Return what the snapshot to route by is as of (zoned UTC); None if there is none that can be read."""
+    from partnerml.routing._snapshot_files import as_of_current
+
+    return as_of_current(snapshots_folder(config))
+
+
+def route_by(config: Config, snapshot_id: str) -> None:
+    """Make a snapshot that was published before the one to route by again, if it is not."""
+    from partnerml.routing._snapshot_files import current, publish_current
+
+    folder, named = snapshots_folder(config), None
+    with contextlib.suppress(SourceError):
+        named = current(folder)
+    if named != snapshot_id:
+        publish_current(folder, snapshot_id)
 
 
 def snapshot_of(

@@ -55,6 +55,14 @@ def test_what_an_earlier_run_set_aside_is_gone(check: Check, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_run_left_behind_is_gone_with_the_next(check: Check, tmp_path: Path) -> None:
+    half = tmp_path / ".rejects.0a1b2c3d.partial" / "rejects" / "partners.csv"
+    half.parent.mkdir(parents=True)
+    half.write_text("half a file")
+    write_rejects(check(**broken(0), max_rejected=1).rejects, tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["rejects"]
+
+
 def test_a_failure_leaves_the_former_files(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rejects = check(**broken(0), max_rejected=1).rejects
     (path,) = write_rejects(rejects, tmp_path)

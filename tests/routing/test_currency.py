@@ -37,6 +37,7 @@ def world(rule=RULE, **more) -> Snapshot:
         (900_000.0, "JPY", "p0"),
         (6000.0, None, "p0"),  # is in the currency of the others
         (None, "CHF", "p1"),
+        (0.0, "CHF", "p1"),
     ],
 )
 def test_a_rule_reads_the_amount_in_the_currency_of_the_tables(amount, currency, chosen):

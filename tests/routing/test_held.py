@@ -147,6 +147,18 @@ def test_a_partner_that_has_left_has_no_lead_any_more():
         assert router.route(lead("old1"), now=NOW).partner_id == "p2"
 
 
+def test_of_several_that_have_a_lead_it_is_with_who_was_given_it_last():
+    acme = {"account_id": "a1", "created_at": BEFORE}
+    rows = [assigned("old0", "p0"), assigned("old0", "p2") | {"assigned_at": BEFORE + dt.timedelta(days=3)}]
+    for first, second in (("old0", "l1"), ("l1", "old0")):
+        with Router.open(snapshot(3, p=P, assignments=rows, leads=[{"lead_id": "old0", **acme}])) as router:
+            found = [router.route({**lead(name), "account_id": "a1"}, now=NOW) for name in (first, second)]
+            assert {decision.lead_id: (decision.status, decision.partner_id) for decision in found} == {
+                "old0": ("existing_owner", "p2"),
+                "l1": ("duplicate", "p2"),
+            }
+
+
 def test_a_lead_that_waited_for_a_snapshot_stays_with_its_partner():
     late = NOW + dt.timedelta(days=3)
     with Router.open(world((("old0", "p0"),), limit=1)) as router:
@@ -188,6 +200,20 @@ def test_a_day_made_anew_knows_who_had_its_leads_and_nothing_that_came_after():
         assert found["published_status"].tolist() == ["existing_owner", "assigned", "assigned"]
         assert found["published_partner_id"].tolist() == ["p0", "p0", "p1"]
         assert found["would_partner_id"].tolist() == ["p0", "p0", "p1"]
+
+
+def test_leads_of_later_days_take_no_room_in_a_past_one():
+    day = dt.timedelta(days=1)
+    accounts = [{"account_id": "a1", "owner_partner_id": "p0"}]
+    with Router.open(snapshot([{"max_open_leads": 1}] * 3, p=P, accounts=accounts, assignments=[])) as router:
+        first = router.route(lead("l1"), now=NOW)
+        assert first.partner_id == "p0"
+        owned = router.route({**lead("x"), "account_id": "a1"}, now=NOW + day)
+        assert (owned.status, owned.partner_id) == ("existing_owner", "p0")
+        held = [assigned(offer.lead_id, offer.partner_id) for offer in router.ledger.offers()]
+        tables = {"accounts": accounts, "assignments": held, "as_of": AS_OF + 2 * day}
+        router._in_use.opened = type(router._in_use.opened).of(snapshot([{"max_open_leads": 1}] * 3, p=P, **tables))
+        assert router.simulate(AS_OF)["published_partner_id"].tolist() == ["p0"]
 
 
 def test_what_the_ledger_exported_is_not_counted_twice(ledger_url):

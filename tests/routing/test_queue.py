@@ -184,6 +184,20 @@ def test_a_lead_that_repeated_one_that_was_closed_is_nobodys_to_decide():
         assert router.ledger.queue().empty
 
 
+def test_a_lead_that_repeated_a_forgotten_copy_of_one_of_the_tables_is_with_who_has_that():
+    acme = {"account_id": "a1", "domain": "acme.example"}
+    tables = {"leads": [{"lead_id": "A", "created_at": AS_OF, "partner_id": "p1", "account_id": "a1"}]}
+    with Router.open(snapshot(3, **tables)) as router:
+        copy = router.route({"lead_id": "X", **acme}, now=NOW)
+        again = router.route({"lead_id": "B", "domain": "acme.example"}, now=NOW)
+        assert [(d.status, d.duplicate_of, d.partner_id) for d in (copy, again)] == [
+            ("duplicate", "A", "p1"),
+            ("duplicate", "X", "p1"),
+        ]
+        router.forget("X", now=NOW)
+        assert router.queue(now=NOW).empty
+
+
 def test_a_lead_that_repeated_a_forgotten_copy_is_with_whoever_has_the_first():
     with Router.open(snapshot(3, p={"p1": 0.9})) as router:
         router.route(a_lead(1, domain="acme.example"), now=NOW)

@@ -18,7 +18,7 @@ from partnerml.cli._ledger import expire, forget, outcomes, override, respond, w
 from partnerml.cli._outreach import outreach
 from partnerml.cli._questions import export, for_partner, history, queue, simulate
 from partnerml.cli._routing import publish, replay, reprice, route, why_not
-from partnerml.errors import ConfigError, DataError, NoChampionError
+from partnerml.errors import ConfigError, DataError, NoChampionError, NotEnoughDataError
 
 if TYPE_CHECKING:
     from partnerml.ecosystem import Ecosystem
@@ -191,14 +191,20 @@ def _scored(session: Session, eco: Any, task: Task, as_of: dt.datetime, *, skips
         return None
     nightly.warn_if_trained_later(model, as_of)
     nightly.warn_if_task_changed(model, task, eco)
-    scores = scoring.score(
-        eco,
-        model,
-        as_of=as_of,
-        cuts=eco.config.report.bands,
-        cells=tasks.cells_of(eco, until=as_of),
-        progress=session.progress,
-    )
+    try:
+        scores = scoring.score(
+            eco,
+            model,
+            as_of=as_of,
+            cuts=eco.config.report.bands,
+            cells=tasks.cells_of(eco, until=as_of),
+            progress=session.progress,
+        )
+    except NotEnoughDataError as error:
+        if not skips:
+            raise
+        _logger.warning("%s is not scored: %s", task.name, error)
+        return None
     return scores, scores.write(eco.config.out)
 
 

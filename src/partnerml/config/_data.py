@@ -117,13 +117,18 @@ class CurrencyConfig(Model):
         default_factory=dict, description="currency code: what one unit of it is worth in `to`"
     )
 
+    @pydantic.field_validator("to")
+    @classmethod
+    def _as_codes_are_written(cls, value: str) -> str:
+        return value.strip().upper()
+
     @pydantic.field_validator("rates")
     @classmethod
     def _positive(cls, value: Mapping[str, float]) -> Mapping[str, float]:
         for code, rate in value.items():
             if not 0 < rate < float("inf"):
                 raise refusal(f"the rate of {code} must be above 0, got {rate}", code)
-        return value
+        return {code.strip().upper(): rate for code, rate in value.items()}
 
 
 class DataConfig(Model):

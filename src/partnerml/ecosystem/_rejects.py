@@ -7,12 +7,12 @@ CSV because the people who repair the source open it in a spreadsheet.
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import ibis
 
+from partnerml import outputs
 from partnerml.ecosystem._sql import literal, quote
 
 
@@ -35,20 +35,12 @@ def write_rejects(rejects: Mapping[str, ibis.Table], out: str | Path) -> tuple[P
         The files, by table.
     """
     folder = Path(out) / "rejects"
-    aside = Path(out) / f".rejects-{uuid.uuid4().hex}"
-    try:
-        for name, table in sorted(rejects.items()):
-            aside.mkdir(parents=True, exist_ok=True)
-            _write(table, aside / f"{name}.csv")
-        if folder.exists():
-            # a rename cannot replace a folder that holds files
-            old = aside.with_name(f"{aside.name}-old")
-            folder.rename(old)
-            shutil.rmtree(old)
-        if aside.exists():
-            aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    if rejects:
+        with outputs.whole_folder(folder) as fresh:
+            for name, table in sorted(rejects.items()):
+                _write(table, fresh / f"{name}.csv")
+    elif folder.exists():
+        shutil.rmtree(folder)
     return tuple(folder / f"{name}.csv" for name in sorted(rejects))
 
 

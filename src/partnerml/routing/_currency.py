@@ -48,4 +48,5 @@ def no_rate(lead: Lead, rule: CurrencyConfig | None) -> str | None:
 def _foreign(lead: Lead, rule: CurrencyConfig | None) -> str | None:
     """Return the currency of an amount that is in another one than all others; None if it has none, or is in theirs."""
     given: str | None = lead.get("currency")
-    return None if rule is None or given == rule.to or lead.get("amount") is None else given
+    # nothing is nothing in any currency
+    return None if rule is None or given == rule.to or not lead.get("amount") else given

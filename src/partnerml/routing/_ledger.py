@@ -19,6 +19,7 @@ from partnerml.routing import _queries as queries
 from partnerml.routing import _schema as tables
 from partnerml.routing._capacity import Entry, Fold, PartnerCapacity
 from partnerml.routing._database import Database, NoLedgerError
+from partnerml.routing._decision import Decision
 from partnerml.routing._memory import Memory
 from partnerml.routing._offers import STATES, Offer
 from partnerml.routing._schema import micros, moment_of, prepare
@@ -422,11 +423,17 @@ class Ledger:
             rows = connection.execute(queries.FIRST_DECIDED, {"start": micros(start), "end": micros(end)})
             return [(row.document, row.payload, queries.Then(row.seq, row.after_entry, row.decided_at)) for row in rows]
 
-    def decided_since(self, start: dt.datetime) -> dict[str, str]:
-        """Return the leads that were first decided from a moment on, each with the status that it got then."""
+    def decided_since(self, start: dt.datetime) -> frozenset[str]:
+        """Return the ids of the leads that were first decided from a moment on."""
         with self._database.reading() as connection:
-            rows = connection.execute(queries.FIRST_DECIDED_SINCE, {"start": micros(start)})
-            return {row.lead_id: row.status for row in rows}
+            return frozenset(connection.execute(queries.FIRST_DECIDED_SINCE, {"start": micros(start)}).scalars())
+
+    def stayed_since(self, start: dt.datetime) -> frozenset[str]:
+        """Return the ids of those of them that stayed with the partner that had them by the tables."""
+        with self._database.reading() as connection:
+            rows = connection.execute(queries.FIRST_OWNED_SINCE, {"start": micros(start)}).all()
+        told = ((row.lead_id, Decision.from_json(row.document)) for row in rows)
+        return frozenset(lead_id for lead_id, decision in told if decision.evidence.get("by") == "lead")
 
     def entries_between(self, after: int, last: int) -> list[tuple[Entry, str]]:
         """Return the entries after one of them, up to another, each with the step that wrote it, in order."""

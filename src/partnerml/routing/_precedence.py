@@ -112,13 +112,20 @@ def precedence(situation: Situation) -> Precedence | None:
 
 
 def _held(situation: Situation) -> Precedence | None:
-    """Return who has the lead from before the ledger; of several that have it, the first by id."""
+    """Return who has the lead from before the ledger; of several that have it, who was given it last.
+
+    Leads that repeat it name the same partner. Where the table of leads does not have it, the first by id stands.
+    """
     # once the ledger has given the lead to somebody it alone knows: after a withdrawal it is to go on to others
-    rows = () if situation.had else situation.holders
+    if situation.had or not situation.holders:
+        return None
+    lead_id, partner_id = situation.lead.lead_id, situation.snapshot.partners.partner_id
+    last = _book(situation.snapshot).given_last.get(lead_id)
+    rows = sorted(situation.holders, key=lambda row: (partner_id[row] != last, row))
     row = next((row for row in rows if _may_have(situation, row)), None)
     if row is None:
         return None
-    partner, lead_id = str(situation.snapshot.partners.partner_id[row]), situation.lead.lead_id
+    partner = str(partner_id[row])
     return Precedence(
         status=OWNER,
         partner_id=partner,
@@ -318,6 +325,7 @@ class _Book:
     """The earlier leads and the deals of a snapshot."""
 
     def __init__(self, snapshot: Snapshot) -> None:
+        self.given_last = {match.lead_id: match.partner_id for match in snapshot.leads}
         self.leads = _Index(snapshot.leads, _keys_of_match)
         self.deals = _Index(snapshot.deals.every, _keys_of_deal)
 

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam
 from partnerml.errors import DataError, InputError
 from partnerml.routing import _schema as tables
 from partnerml.routing._capacity import Entry, Fold
-from partnerml.routing._decision import ASSIGNED, FALLBACK
+from partnerml.routing._decision import ASSIGNED, FALLBACK, OWNER
 from partnerml.routing._hours import day_number, week_number
 from partnerml.routing._offers import DECLINED, EXPIRED, HOLDING, OFFERED, OUTCOMES, WITHDRAWN, Offer
 from partnerml.routing._ready import Ready
@@ -88,10 +88,11 @@ FIRST_DECIDED = (
     .order_by(decisions.seq)
 )
 FIRST_DECIDED_SINCE = (
-    sa.select(leads.lead_id, decisions.status)
+    sa.select(leads.lead_id)
     .select_from(tables.decisions.join(tables.leads))
     .where(decisions.number == 0, decisions.decided_at >= bindparam("start"))
 )
+FIRST_OWNED_SINCE = FIRST_DECIDED_SINCE.add_columns(decisions.document).where(decisions.status == OWNER)
 CAME = sa.select(sa.func.count()).where(
     decisions.number == 0,
     decisions.status.in_((ASSIGNED, FALLBACK)),

@@ -193,13 +193,17 @@ def _with_nobody(connection: sa.Connection, by_then: int) -> Iterator[dict[str, 
 def _had(connection: sa.Connection, forgotten: set[int]) -> set[int]:
     """Return those of some forgotten leads that a partner closed, or that repeat a lead which a partner has."""
     copies: dict[int, int] = {}
+    held: set[int] = set()
     asked = sorted(forgotten)
     while asked:
-        found = {row.lead: row.original for row in many(connection, DUPLICATES, asked) if row.original is not None}
+        rows = list(many(connection, DUPLICATES, asked))
+        # one of the tables, which the ledger does not know: they say who has it
+        held |= {row.lead for row in rows if row.original is None and row.partner_id is not None}
+        found = {row.lead: row.original for row in rows if row.original is not None}
         asked = sorted({original for original in found.values() if original not in copies} - set(found))
         copies |= found
     last = {lead: _at_last(lead, copies) for lead in forgotten}
-    held = {row.lead for row in many(connection, HOLDERS, sorted(set(last.values())))}
+    held |= {row.lead for row in many(connection, HOLDERS, sorted(set(last.values())))}
     return {lead for lead, at in last.items() if at in held}
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from partnerml.errors import InputError
-from partnerml.routing._decision import BATCH, OWNER, Decision
+from partnerml.routing._decision import BATCH, Decision
 from partnerml.routing._lead import Lead
 from partnerml.routing._offers import CLOSED
 from partnerml.routing._rehearsal import Rehearsal, matches_then
@@ -115,10 +115,8 @@ class _Day:
         leads = [(Decision.from_json(text), Lead.of_payload(payload), then) for text, payload, then in rows]
         # those of the period are decided anew, and of later ones nobody knew, whenever they came
         later, state = ledger.decided_since(start), ledger.state_at(leads[0][0].decision_id)
-        given = {lead_id for lead_id, status in later.items() if status != OWNER}
-        given |= {was.lead_id for was, _, _ in leads if was.evidence.get("by") != "lead"}
         meanwhile = ledger.entries_between(leads[0][2].entry, leads[-1][2].entry)
-        return cls(leads, state, frozenset(later), frozenset(given), meanwhile)
+        return cls(leads, state, later, later - ledger.stayed_since(start), meanwhile)
 
     def decided_by(self, opened: Opened, ledger: Ledger, *, progress: Progress) -> list[Decision]:
         """Return what would have been decided by some rules."""

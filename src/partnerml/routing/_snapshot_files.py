@@ -151,6 +151,15 @@ def current(folder: str | Path, *, name: str = CURRENT) -> str:
     return found
 
 
+def as_of_current(folder: str | Path) -> dt.datetime | None:
+    """Return what the snapshot to route by is as of; None if there is none, or it cannot be read."""
+    try:
+        told = json.loads((Path(folder) / current(folder) / _SNAPSHOT).read_bytes())
+        return dt.datetime.fromisoformat(told["as_of"])
+    except (SourceError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
 def _facts_of(snapshot: Snapshot) -> dict[str, Any]:
     currency = snapshot.currency
     return {

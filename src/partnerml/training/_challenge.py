@@ -138,9 +138,10 @@ def _why_open(model: Model, champion: Model, *, fresh: int, common: int) -> str:
         few = f"its own backtest has {common} in common, judged alike: too few to tell who is better"
         return f"{told}, and {few}. Train again when more labels are mature"
     apart = f"{_in_words(*ours)} against {_in_words(*theirs)} of the champion"
+    again = "" if groups is not None else "again when more labels are mature, "
     return (
-        f"{told}, and the backtests of both are not judged alike ({apart}): nobody can tell who is better. Train with "
-        "the champion's evaluation, or promote the new one by hand"
+        f"{told}, and the backtests of both are not judged alike ({apart}): nobody can tell who is better. Train "
+        f"{again}{'or ' if again else ''}with the champion's evaluation, or promote the new one by hand"
     )
 
 
