@@ -15,8 +15,6 @@ from typing import Any
 
 import ibis
 import pyarrow as pa
-import sqlglot
-from sqlglot import exp
 
 from partnerml import schema
 from partnerml.config import BlockConfig, ColumnConfig, nearest, unknown_column
@@ -24,7 +22,7 @@ from partnerml.ecosystem._engine import MAPPED, explained
 from partnerml.ecosystem._files import Files, layouts
 from partnerml.ecosystem._report import Violation
 from partnerml.ecosystem._sources import RawTable, Sources
-from partnerml.ecosystem._sql import Fenced, check_expression, check_select, literal, quote
+from partnerml.ecosystem._sql import check_expression, check_select, literal, quote
 from partnerml.ecosystem._types import BLANKS, clash
 from partnerml.errors import MappingError
 from partnerml.schema import Type
@@ -171,11 +169,11 @@ class Mapper:
         mentioned = [source for source in sources if source.casefold() in text.casefold()]
         columns = {column for source in mentioned for column in self._sources.columns(source)}
         fenced = check_select(self._backend.con, text, sources=sources, columns=columns, where=where)
-        named = _named_columns(fenced)
+        named = {column.casefold() for column in fenced.columns}
         ctes = []
         for source in fenced.tables:
             known = self._sources.columns(source)
-            cut = None if named is None else [column for column in known if column.casefold() in named]
+            cut = [column for column in known if column.casefold() in named] if fenced.names_all else None
             used = {column: _type(name, column) for column in (known if cut is None else cut)}
             self._check_files(name, source, used, where)
             ctes.append(f"{quote(source)} AS (SELECT * FROM {self._sources.open(source, columns=cut).relation})")
@@ -204,8 +202,8 @@ class Mapper:
 
     def _check_files(self, name: str, source: str, columns: Mapping[str, Type], where: str) -> None:
         """Refuse files of one raw table whose union would lose a type that the cast has to see."""
-        origin = self._sources._origins[source]
-        if not isinstance(origin, Files):
+        origin = self._sources.files(source)
+        if origin is None:
             return
         with explained(f"raw table {source}"):
             found = layouts(self._backend.con, origin)
@@ -281,17 +279,6 @@ class Mapper:
                     )
                 )
         return found
-
-
-def _named_columns(fenced: Fenced) -> frozenset[str] | None:
-    """Return the columns that a SELECT can need, in lower case; None if it may need any."""
-    tree = sqlglot.parse_one(fenced.text, dialect="duckdb")
-    joins = list(tree.find_all(exp.Join))
-    # a natural join is on whatever columns both sides have, and FROM without SELECT means *
-    if "*" in fenced.text or tree.find(exp.Star) or any(join.method == "NATURAL" for join in joins):
-        return None
-    shared = [item.name for join in joins for item in join.args.get("using") or ()]
-    return frozenset(column.casefold() for column in (*fenced.columns, *shared))
 
 
 def _type(name: str, column: str) -> Type:

@@ -178,6 +178,11 @@ class Sources:
             )
         return folded[name.casefold()]
 
+    def files(self, name: str) -> Files | None:
+        """Return the files of a raw table; None if it lies elsewhere."""
+        origin = self._origins[name]
+        return origin if isinstance(origin, Files) else None
+
     def columns(self, name: str) -> tuple[str, ...]:
         """Return the columns of a raw table without reading its rows."""
         origin = self._origins[name]

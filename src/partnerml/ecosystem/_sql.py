@@ -92,11 +92,14 @@ class Fenced:
         The raw tables that it reads, as they are named in `sources`; empty for an expression.
     columns : tuple of str
         The columns that it names (of an expression: as the raw table spells them).
+    names_all : bool
+        Whether it reads no other columns: a star and a natural join read whatever there is.
     """
 
     text: str
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    names_all: bool = True
 
 
 def quote(name: str) -> str:
@@ -183,8 +186,14 @@ def check_select(
         _check_item(item, where, columns=known)
     tables: list[str] = []
     _collect_tables(tree["node"], frozenset(), {name.casefold(): name for name in sources}, tables, where)
-    named = {part for item in _expressions(tree) if item["class"] == "COLUMN_REF" for part in item["column_names"]}
-    return Fenced(text, tables=tuple(dict.fromkeys(tables)), columns=tuple(sorted(named)))
+    own = tree["node"]["from_table"]["subquery"]
+    named = {part for item in _expressions(own) if item["class"] == "COLUMN_REF" for part in item["column_names"]}
+    joins = [part for part in _nodes(own) if part.get("type") == "JOIN"]
+    named |= {column for join in joins for column in join["using_columns"]}
+    # FROM without SELECT has a star too
+    takes_any = any(item["class"] == "STAR" for item in _expressions(own))
+    takes_any |= any(join["ref_type"] == "NATURAL" for join in joins)
+    return Fenced(text, tuple(dict.fromkeys(tables)), tuple(sorted(named)), names_all=not takes_any)
 
 
 def simple_condition(text: str) -> Any:
@@ -256,12 +265,16 @@ def _is_bare_select(node: Mapping[str, Any]) -> bool:
 
 def _expressions(tree: Any) -> Iterator[dict[str, Any]]:
     """Yield every expression below a part of DuckDB's tree."""
+    return (part for part in _nodes(tree) if "class" in part)
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield everything below a part of DuckDB's tree that has fields."""
     stack = [tree]
     while stack:
         part = stack.pop()
         if isinstance(part, dict):
-            if "class" in part:
-                yield part
+            yield part
             # a constant's content is the user's own text, not part of the tree
             stack.extend(value for key, value in part.items() if part.get("class") != "CONSTANT")
         elif isinstance(part, list):
