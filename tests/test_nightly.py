@@ -305,7 +305,7 @@ def test_the_record_holds_no_password(tmp_path, office, monkeypatch):
 
     monkeypatch.setattr(scoring, "score", fail)
     with pytest.raises(RuntimeError):
-        night(tmp_path, routing={"ledger": "postgresql+psycopg://ada:s3cr@t@db:5432/leads"})
+        night(tmp_path, routing={"ledger": "postgresql+psycopg://ada:s3cr@/t@db:5432/leads"})
     text = (tmp_path / "runs" / AS_OF / "run.json").read_text()
     assert "s3cr" not in text
     assert json.loads(text)["config"]["routing"]["ledger"] == "postgresql+psycopg://ada:***@db:5432/leads"

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# between the name of a user and the last @ before the host, and among the settings behind the ?
-_OF_USER = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
+# between the name of a user and the last @ (a password may hold a slash or an @), and among the settings behind the ?
+_OF_USER = re.compile(r"(://[^/\s:@]*):\S*@")
 _SETTING = re.compile(r"([?&][^=&\s]*passw[^=&\s]*=)[^&\s]+", re.IGNORECASE)
 
 
